@@ -1,0 +1,58 @@
+"""VSFS, the very simple file system of OSTEP, made real.
+
+The public API::
+
+    import os, vsfs
+
+    vsfs.format_image("disk.img")
+    with vsfs.FileSystem.open("disk.img") as fs:
+        fs.mkdir("/foo")
+        fd = fs.open("/foo/bar", os.O_CREAT | os.O_RDWR)
+        fs.write(fd, b"hi")
+        fs.close(fd)
+
+:class:`FileSystem` has the calls of ``os``; :class:`Volume` is the layer below,
+by inode number, for those who write an adapter.  The modules read in the order
+of OSTEP's chapter 40: layout, device, buffer, bitmap, inode, blockmap,
+directory, openfiles, volume, filesystem.
+"""
+
+from vsfs.device import BlockDevice, FileDevice, MemoryDevice
+from vsfs.errors import (
+    Corrupt,
+    ImageBusy,
+    ImpossibleSize,
+    NoSpace,
+    NotVsfs,
+    ReadOnly,
+    UnknownFeature,
+    VsfsError,
+)
+from vsfs.filesystem import DirEntry, FileSystem
+from vsfs.layout import Geometry, Superblock
+from vsfs.mkfs import format_image
+from vsfs.volume import Volume
+from vsfs.walk import Credentials
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockDevice",
+    "Corrupt",
+    "Credentials",
+    "DirEntry",
+    "FileDevice",
+    "FileSystem",
+    "Geometry",
+    "ImageBusy",
+    "ImpossibleSize",
+    "MemoryDevice",
+    "NoSpace",
+    "NotVsfs",
+    "ReadOnly",
+    "Superblock",
+    "UnknownFeature",
+    "Volume",
+    "VsfsError",
+    "format_image",
+]

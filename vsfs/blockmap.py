@@ -1,0 +1,371 @@
+"""The block map: which disk block holds block k of a file (OSTEP 40.3).
+
+The first 12 blocks are found through direct pointers in the inode, the next
+through one, two and three levels of indirect blocks.  A pointer of 0 is a hole:
+it reads as zeroes and takes no block.
+
+All functions work on *runs*, since neighbouring file blocks are usually
+neighbours on the disk: one lookup, one allocation, one device access for many
+blocks.  They change inodes and indirect blocks in memory, to be written at the
+next commit; the caller has announced the inode with ``InodeTable.modify``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from vsfs.bitmap import Bitmap
+from vsfs.buffer import Buffer, BufferCache
+from vsfs.device import Kind
+from vsfs.errors import Corrupt, NoSpace
+from vsfs.inode import Inode
+from vsfs.layout import DIRECT_POINTERS, INDIRECT_LEVELS, get_pointers, put_pointers
+
+
+@dataclass(slots=True)
+class Run:
+    """`count` file blocks in a row that lie in a row on the disk from `block` on.
+
+    `block` 0 is a hole.  `fresh` blocks were allocated by the call that returned
+    the run, and what they hold on the disk is not the file's yet.  (Not frozen:
+    that would double the time to make one, and every read and write makes some.)
+    """
+
+    block: int
+    count: int
+    fresh: bool = False
+
+
+@dataclass(slots=True)
+class _Leaf:
+    """A stretch of pointers to file blocks: in the inode, or an indirect block."""
+
+    buffer: Buffer | None  # None: the direct pointers
+    index: int  # of the first pointer wanted
+    count: int  # pointers from there to the end of the stretch
+    is_hole: bool = False  # an indirect block that is not there
+
+
+class BlockMap:
+    """Finds, allocates and frees the blocks of files."""
+
+    def __init__(self, cache: BufferCache, bitmap: Bitmap) -> None:
+        self.bitmap = bitmap
+        self._cache = cache
+        self._geometry = cache.geometry
+
+    # -- finding --------------------------------------------------------------
+
+    def runs(self, inode: Inode, first: int, count: int) -> list[Run]:
+        """The runs of file blocks `first` to `first + count - 1`, in file order.
+
+        Raises Corrupt (EUCLEAN) for a pointer that leaves the data region.
+        """
+        found: list[Run] = []
+        while count:
+            leaf = self._leaf(inode, first)
+            part = min(count, leaf.count)
+            if leaf.is_hole:
+                _append(found, Run(0, part))
+            else:
+                for run in _runs_of(self._pointers(inode, leaf, part)):
+                    _append(found, run)
+            first, count = first + part, count - part
+        return found
+
+    def _leaf(self, inode: Inode, file_block: int, *, create: bool = False) -> _Leaf:
+        """The stretch of pointers that file block `file_block` stands in."""
+        if file_block < DIRECT_POINTERS:
+            return _Leaf(None, file_block, DIRECT_POINTERS - file_block)
+        slot, indexes = pointer_path(file_block, self._geometry.pointers_per_block)
+        rest = self._geometry.pointers_per_block - indexes[-1]
+        if create:
+            self._create_path(inode, slot, indexes)
+        block = inode.pointers[slot]
+        for index in indexes[:-1]:
+            if block:
+                buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
+                block = self._pointers(inode, _Leaf(buffer, index, 1), 1)[0]
+        if not block:
+            return _Leaf(None, indexes[-1], rest, is_hole=True)
+        return _Leaf(self._cache.read(block, Kind.INDIRECT, inode.ino), indexes[-1], rest)
+
+    def _create_path(self, inode: Inode, slot: int, indexes: tuple[int, ...]) -> None:
+        """Allocate the missing indirect blocks above one file block.
+
+        All of them and one data block, or none: raises NoSpace (ENOSPC) first.
+        """
+        missing = len(indexes) + 1
+        block = inode.pointers[slot]
+        if not block:
+            self.bitmap.require(missing)
+            block = inode.pointers[slot] = self._new_indirect(inode)
+        for index in indexes[:-1]:
+            missing -= 1
+            buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
+            block = self._pointers(inode, _Leaf(buffer, index, 1), 1)[0]
+            if not block:
+                self.bitmap.require(missing)
+                block = self._new_indirect(inode)
+                self._cache.modify(buffer)
+                put_pointers(buffer.data, index, (block,))
+
+    def _pointers(self, inode: Inode, leaf: _Leaf, count: int) -> tuple[int, ...]:
+        """`count` pointers of a leaf, each checked."""
+        if leaf.buffer is None:  # checked when the inode was read
+            return tuple(inode.pointers[leaf.index : leaf.index + count])
+        pointers = get_pointers(leaf.buffer.data, leaf.index, count)
+        start, end = self._geometry.data_start, self._geometry.block_count
+        for index, pointer in enumerate(pointers, leaf.index):
+            if pointer and not start <= pointer < end:
+                raise Corrupt(
+                    f"pointer {index} of an indirect block of inode {inode.ino}",
+                    leaf.buffer.block_no,
+                    index * 4,
+                    str(pointer),
+                    f"0 or a block from {start} to {end - 1}",
+                )
+        return pointers
+
+    # -- allocating -----------------------------------------------------------
+
+    def allocate(self, inode: Inode, first: int, count: int) -> list[Run]:
+        """Like :meth:`runs`, but with a block for every hole.
+
+        When space runs out, the runs cover only the first blocks; raises NoSpace
+        (ENOSPC) if not even one is there.
+        """
+        found: list[Run] = []
+        end = first + count
+        try:
+            while first < end:
+                leaf = self._leaf(inode, first, create=True)
+                part = min(end - first, leaf.count)
+                for run in self._fill(inode, leaf, part, self._goal(inode, first)):
+                    _append(found, run)
+                    first += run.count
+        except NoSpace:
+            if not found:
+                raise
+        return found
+
+    def _goal(self, inode: Inode, file_block: int) -> int | None:
+        """Where the next block is best: behind the one that precedes it."""
+        if not file_block:
+            return None
+        before = self._leaf(inode, file_block - 1)
+        if before.is_hole:
+            return None
+        block = self._pointers(inode, before, 1)[0]
+        return block + 1 if block else None
+
+    def _fill(self, inode: Inode, leaf: _Leaf, count: int, goal: int | None) -> Iterator[Run]:
+        """Runs for `count` pointers of a leaf, allocating where they are 0.
+
+        Each run's pointers are in place before it is yielded.
+        """
+        pointers = self._pointers(inode, leaf, count)
+        index = 0
+        while index < count:
+            if pointers[index]:
+                yield Run(pointers[index], 1)
+                goal = pointers[index] + 1
+                index += 1
+                continue
+            hole_end = index
+            while hole_end < count and not pointers[hole_end]:
+                hole_end += 1
+            block, got = self.bitmap.allocate(goal, hole_end - index)
+            self._point(inode, leaf, leaf.index + index, range(block, block + got))
+            inode.blocks += got
+            yield Run(block, got, fresh=True)
+            goal = block + got
+            index += got
+
+    def _point(self, inode: Inode, leaf: _Leaf, index: int, blocks: range) -> None:
+        if leaf.buffer is None:
+            inode.pointers[index : index + len(blocks)] = blocks
+        else:
+            self._cache.modify(leaf.buffer)
+            put_pointers(leaf.buffer.data, index, tuple(blocks))
+
+    def _new_indirect(self, inode: Inode) -> int:
+        """Allocate an indirect block full of holes."""
+        last = max(inode.pointers)
+        block, _ = self.bitmap.allocate(last + 1 if last else None)
+        inode.blocks += 1
+        self._cache.create(block, bytearray(self._geometry.block_size), Kind.INDIRECT, inode.ino)
+        return block
+
+    # -- freeing --------------------------------------------------------------
+
+    def truncate(self, inode: Inode, keep: int) -> None:
+        """Free every block of the file from file block `keep` on.
+
+        Pointers to them become 0, and indirect blocks without use are freed.
+        """
+        for index in range(keep, DIRECT_POINTERS):
+            if inode.pointers[index]:
+                self._release(inode, Kind.DATA, Run(inode.pointers[index], 1))
+                inode.pointers[index] = 0
+        start = DIRECT_POINTERS  # first file block below the indirect pointer
+        for level in range(1, INDIRECT_LEVELS + 1):
+            slot = DIRECT_POINTERS + level - 1
+            span = self._geometry.pointers_per_block**level
+            if inode.pointers[slot] and keep < start + span:
+                kept = max(keep - start, 0)
+                if self._truncate_tree(inode, inode.pointers[slot], level, kept):
+                    inode.pointers[slot] = 0
+            start += span
+
+    def _truncate_tree(self, inode: Inode, block: int, level: int, keep: int) -> bool:
+        """Free what lies below an indirect block from its `keep`-th file block on.
+
+        Returns whether the indirect block itself was freed, too.
+        """
+        if keep == 0:
+            self._free_tree(inode, block, level)
+            return True
+        buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
+        per_block = self._geometry.pointers_per_block
+        below = per_block ** (level - 1)  # file blocks below each pointer
+        first, partly = divmod(keep, below)
+        pointers = self._pointers(inode, _Leaf(buffer, first, 0), per_block - first)
+        remaining = list(pointers)
+        for index, pointer in enumerate(pointers):
+            if not pointer:
+                continue
+            if index == 0 and partly:
+                if not self._truncate_tree(inode, pointer, level - 1, partly):
+                    continue
+            elif level == 1:
+                self._release(inode, Kind.DATA, Run(pointer, 1))
+            else:
+                self._free_tree(inode, pointer, level - 1)
+            remaining[index] = 0
+        self._cache.modify(buffer)
+        put_pointers(buffer.data, first, remaining)
+        return False
+
+    def _free_tree(self, inode: Inode, block: int, level: int) -> None:
+        """Free an indirect block and all below it; its contents stay as they are."""
+        for role, run in self._tree_runs(inode, block, level):
+            self._release(inode, role, run)
+
+    def _release(self, inode: Inode, role: Kind, run: Run) -> None:
+        """Free a run and count it off the inode's blocks."""
+        if inode.blocks < run.count:
+            raise self._too_many(inode)
+        self._forget(inode, role, run)
+        self.bitmap.free(run.block, run.count)
+        inode.blocks -= run.count
+
+    def _forget(self, inode: Inode, role: Kind, run: Run) -> None:
+        if role == Kind.INDIRECT or inode.is_directory:  # what the cache may hold
+            for block in range(run.block, run.block + run.count):
+                self._cache.forget(block)
+
+    def _too_many(self, inode: Inode) -> Corrupt:
+        block, offset = self._geometry.inode_location(inode.ino)
+        return Corrupt(
+            f"inode {inode.ino} field blocks",
+            block,
+            offset,
+            str(inode.blocks),
+            "as many blocks as its pointers reach, which are more",
+        )
+
+    def free_all(self, inode: Inode) -> None:
+        """Free every block of an inode that is itself being freed.
+
+        The pointers stay as they are, so that a deleted file can be looked at,
+        and so that a crash before the commit finds the file whole.
+        """
+        for role, run in self.all_runs(inode):
+            self._forget(inode, role, run)
+            self.bitmap.free(run.block, run.count)
+
+    def all_runs(self, inode: Inode) -> Iterator[tuple[Kind, Run]]:
+        """Every block the inode owns, holes left out: (INDIRECT or DATA, run).
+
+        An indirect block comes before what it points to.
+        """
+        count = 0
+        for role, run in self._walk(inode):
+            count += run.count
+            if count > inode.blocks:  # also ends a walk through pointers that loop
+                raise self._too_many(inode)
+            yield role, run
+
+    def _walk(self, inode: Inode) -> Iterator[tuple[Kind, Run]]:
+        for run in _runs_of(inode.pointers[:DIRECT_POINTERS]):
+            if run.block:
+                yield Kind.DATA, run
+        for level in range(1, INDIRECT_LEVELS + 1):
+            block = inode.pointers[DIRECT_POINTERS + level - 1]
+            if block:
+                yield from self._tree_runs(inode, block, level)
+
+    def _tree_runs(self, inode: Inode, block: int, level: int) -> Iterator[tuple[Kind, Run]]:
+        yield Kind.INDIRECT, Run(block, 1)
+        buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
+        pointers = self._pointers(inode, _Leaf(buffer, 0, 0), self._geometry.pointers_per_block)
+        if level == 1:
+            for run in _runs_of(pointers):
+                if run.block:
+                    yield Kind.DATA, run
+            return
+        for pointer in pointers:
+            if pointer:
+                yield from self._tree_runs(inode, pointer, level - 1)
+
+
+def pointer_path(file_block: int, per_block: int) -> tuple[int, tuple[int, ...]]:
+    """Which pointers lead to `file_block`: (slot in the inode, index at each level).
+
+    >>> pointer_path(11, 1024), pointer_path(12, 1024)
+    ((11, ()), (12, (0,)))
+    >>> pointer_path(12 + 1024, 1024), pointer_path(12 + 1024 + 1024**2, 1024)
+    ((13, (0, 0)), (14, (0, 0, 0)))
+    """
+    if file_block < DIRECT_POINTERS:
+        return file_block, ()
+    rest = file_block - DIRECT_POINTERS
+    for level in range(1, INDIRECT_LEVELS + 1):
+        if rest < per_block**level:
+            indexes = []
+            for _ in range(level):
+                rest, index = divmod(rest, per_block)
+                indexes.append(index)
+            return DIRECT_POINTERS + level - 1, tuple(reversed(indexes))
+        rest -= per_block**level
+    raise ValueError(f"file block {file_block} is out of reach")
+
+
+def _runs_of(pointers: Sequence[int]) -> list[Run]:
+    """Pointers in file order as runs; flat, since every read and write pays for it."""
+    found = []
+    start, count, following = 0, 0, -1
+    for pointer in pointers:
+        if count and pointer == following:
+            count += 1
+        else:
+            if count:
+                found.append(Run(start, count))
+            start, count = pointer, 1
+        following = pointer + 1 if pointer else 0
+    if count:
+        found.append(Run(start, count))
+    return found
+
+
+def _append(runs: list[Run], run: Run) -> None:
+    """Add `run` to the end of `runs`, as one with the last where they touch."""
+    if runs:
+        last = runs[-1]
+        follows = last.block + last.count if last.block else 0
+        if run.block == follows and run.fresh == last.fresh:
+            runs[-1] = Run(last.block, last.count + run.count, run.fresh)
+            return
+    runs.append(run)

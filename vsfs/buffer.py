@@ -1,0 +1,300 @@
+"""The buffer cache: metadata blocks in memory, and when they reach the disk.
+
+Two ideas, as in every Unix since the sixth edition and in xv6's log:
+
+* An **operation** (one system call) changes blocks in memory only.  It happens
+  wholly or not at all: :meth:`BufferCache.rollback` undoes a failed one.
+* A **transaction** is all operations since the last commit.
+  :meth:`BufferCache.commit` writes its blocks to the device, in an order that
+  leaves a repairable filesystem wherever the plug is pulled.
+
+The usual sequence, always under the volume's lock::
+
+    cache.begin()
+    buffer = cache.read(block_no, Kind.DIRECTORY, ino)
+    cache.modify(buffer)            # before every change of buffer.data
+    buffer.data[offset] = ...
+    cache.end()                     # or rollback()
+    ...
+    cache.commit()                  # now, later, or with many other operations
+
+Layers that keep objects in memory (inodes, free counts) register a `prepare`
+hook, which encodes them into buffers just before the commit writes.
+
+File data does not come through here.  It goes straight to the device, and the
+commit's first barrier makes it durable before any metadata that points to it.
+
+What reaches the disk is decided in one function, :attr:`BufferCache.write_back`.
+Without a journal it is :meth:`BufferCache.write_in_order`; a journal puts its
+own in that place, and no layer above notices.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from vsfs.device import BlockDevice, Kind
+from vsfs.errors import CommitNeeded, Corrupt, ReadOnly, posix_error
+from vsfs.layout import Geometry
+
+#: Clean blocks kept for the next reader: 4 MiB of 4 KiB blocks.
+DEFAULT_CAPACITY: Final = 1024
+#: A transaction with more dirty blocks than this commits at the end of its
+#: operation, so that memory stays bounded.
+_MAX_DIRTY: Final = 2048
+
+
+class Buffer:
+    """One metadata block in memory."""
+
+    __slots__ = ("block_no", "data", "dirty", "fresh", "ino", "kind", "saved_in")
+
+    def __init__(self, block_no: int, data: bytearray, kind: Kind, ino: int) -> None:
+        self.block_no = block_no
+        self.data = data
+        self.kind = kind
+        self.ino = ino  # the inode it belongs to; 0 where many share it
+        self.dirty = False
+        self.fresh = False  # allocated in this transaction: nothing on disk points to it
+        self.saved_in = 0  # number of the operation that can undo its changes
+
+
+class BufferCache:
+    """Metadata blocks of one device, with operations and transactions.
+
+    In memory only: which blocks are dirty, and the undo list of the running
+    operation.  Clean blocks are dropped, least recently used first, beyond
+    `capacity`; dirty ones stay until a commit wrote them.
+    """
+
+    def __init__(
+        self, device: BlockDevice, geometry: Geometry, capacity: int = DEFAULT_CAPACITY
+    ) -> None:
+        self.device = device
+        self.geometry = geometry
+        self.capacity = capacity
+        self.write_back: Callable[[list[Buffer]], None] = self.write_in_order
+        #: Encoders of in-memory objects, called in order at each commit.
+        self.prepare: list[Callable[[], None]] = []
+        #: Called after a commit, when nothing is dirty.
+        self.committed: list[Callable[[], None]] = []
+        #: Set when a commit failed half-way: what is on disk is then unsure.
+        self.failed = False
+        self.operation = 0
+        self._blocks: OrderedDict[int, Buffer] = OrderedDict()
+        self._dirty: dict[int, Buffer] = {}
+        self._undo: list[Callable[[], object]] = []
+        self._touched = False
+        self._unflushed_data = False
+        self._gaining: set[int] = set()
+        self._losing: set[int] = set()
+
+    # -- blocks ---------------------------------------------------------------
+
+    def read(self, block_no: int, kind: Kind, ino: int = 0) -> Buffer:
+        """The buffer of `block_no`, from memory or from the device (EIO).
+
+        Raises Corrupt (EUCLEAN) if the block is in memory as something else:
+        then two structures claim it.
+        """
+        buffer = self._blocks.get(block_no)
+        if buffer is not None:
+            if buffer.kind != kind:
+                raise Corrupt(
+                    f"{kind.label} block {block_no}",
+                    block_no,
+                    0,
+                    f"a block that is in use as {buffer.kind.label}",
+                    "a block of its own",
+                )
+            self._blocks.move_to_end(block_no)
+            return buffer
+        data = bytearray(self.device.read(block_no, self.geometry.block_size, 0, kind, ino))
+        buffer = self._blocks[block_no] = Buffer(block_no, data, kind, ino)
+        if len(self._blocks) > self.capacity + len(self._dirty):
+            self._drop_oldest()
+        return buffer
+
+    def create(self, block_no: int, data: bytearray, kind: Kind, ino: int) -> Buffer:
+        """A buffer with new contents for a block allocated in this operation."""
+        buffer = Buffer(block_no, data, kind, ino)
+        buffer.dirty = buffer.fresh = True
+        buffer.saved_in = self.operation
+        self._blocks[block_no] = self._dirty[block_no] = buffer
+        self._touched = True
+        self._undo.append(lambda: self._remove(block_no))
+        return buffer
+
+    def modify(self, buffer: Buffer) -> None:
+        """Announce a change of `buffer.data` in the running operation."""
+        if buffer.saved_in != self.operation:
+            buffer.saved_in = self.operation
+            before = bytes(buffer.data)
+            self._undo.append(lambda: buffer.data.__setitem__(slice(None), before))
+        if not buffer.dirty:
+            buffer.dirty = True
+            self._dirty[buffer.block_no] = buffer
+            # it may have been dropped since it was read; never replaced, though
+            assert self._blocks.setdefault(buffer.block_no, buffer) is buffer
+        self._touched = True
+
+    def forget(self, block_no: int) -> None:
+        """`block_no` is being freed: its contents need not be written any more."""
+        buffer = self._remove(block_no)
+        if buffer is not None:
+            self._undo.append(lambda: self._restore(buffer))
+
+    def _remove(self, block_no: int) -> Buffer | None:
+        self._dirty.pop(block_no, None)
+        return self._blocks.pop(block_no, None)
+
+    def _restore(self, buffer: Buffer) -> None:
+        self._blocks[buffer.block_no] = buffer
+        if buffer.dirty:
+            self._dirty[buffer.block_no] = buffer
+
+    def _drop_oldest(self) -> None:
+        """Drop the least recently used clean block; there is one."""
+        while True:
+            block_no, buffer = next(iter(self._blocks.items()))
+            if not buffer.dirty:
+                del self._blocks[block_no]
+                return
+            self._blocks.move_to_end(block_no)
+
+    # -- operations -----------------------------------------------------------
+
+    def begin(self) -> None:
+        """Start an operation; raises ReadOnly (EROFS) after a failed commit."""
+        if self.failed:
+            raise ReadOnly(
+                "the filesystem turned read-only, since a write to its image failed; "
+                "unmount it and run fsck.vsfs"
+            )
+        self.operation += 1
+        self._undo.clear()
+
+    def end(self) -> None:
+        """The operation succeeded; it will be durable at the next commit."""
+        self._undo.clear()
+        if len(self._dirty) > _MAX_DIRTY:
+            self.commit()
+
+    def rollback(self) -> None:
+        """The operation failed: put back everything that it changed."""
+        while self._undo:
+            self._undo.pop()()
+
+    def undo(self, action: Callable[[], object]) -> None:
+        """Have `action` called if the running operation is rolled back."""
+        self._undo.append(action)
+        self._touched = True
+
+    def data_written(self) -> None:
+        """File data went to the device; the next commit makes it durable first."""
+        self._unflushed_data = True
+
+    def order(self, first: int, then: int) -> None:
+        """Directory block `first` must reach the disk before block `then`.
+
+        For a rename: the name moves in before it moves out.  Raises CommitNeeded
+        if an earlier operation of this transaction wants it the other way round.
+        """
+        if first == then:
+            return  # one write does both
+        if first in self._losing or then in self._gaining:
+            raise CommitNeeded("these directory blocks already wait in the other order")
+        self._gaining.add(first)
+        self._losing.add(then)
+
+    def is_losing(self, block_no: int) -> bool:
+        """Whether a rename of this transaction moves a name out of `block_no`."""
+        return block_no in self._losing
+
+    # -- transactions ---------------------------------------------------------
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything waits for a commit."""
+        return self._touched or self._unflushed_data
+
+    def commit(self) -> None:
+        """Write all that changed; it is durable when this returns.
+
+        Called between operations only.  Raises EIO (or what the device says);
+        the filesystem is then read-only, see :meth:`begin`.
+        """
+        if not self.dirty:
+            return
+        if self.failed:
+            raise posix_error(errno.EIO)
+        self.operation += 1  # what the hooks modify belongs to no operation
+        try:
+            for encode in self.prepare:
+                encode()
+            self.write_back(list(self._dirty.values()))
+        except BaseException:
+            self.failed = True
+            raise
+        finally:
+            self._undo.clear()
+        for buffer in self._dirty.values():
+            buffer.dirty = buffer.fresh = False
+        self._dirty.clear()
+        self._gaining.clear()
+        self._losing.clear()
+        self._touched = self._unflushed_data = False
+        while len(self._blocks) > self.capacity:
+            self._blocks.popitem(last=False)
+        for after in self.committed:
+            after()
+
+    def write_in_order(self, buffers: list[Buffer]) -> None:
+        """Write `buffers` so that every crash state can be repaired unasked.
+
+        Each stage is durable before the next one starts:
+
+        0. file data, and blocks that nothing on disk points to yet;
+        1. inodes and indirect blocks: they point to what stage 0 wrote;
+        2. directories: a name only after its inode.  Blocks that a rename moved
+           a name into go before those it left;
+        3. bitmaps and superblock: a block or an inode becomes free only after
+           nothing points to it.  (One in use whose bit is still 0 is harmless:
+           whoever repairs sees what points to it, and sets the bit.)
+        """
+        stages: list[list[Buffer]] = [[] for _ in range(6)]
+        for buffer in buffers:
+            stages[self._stage(buffer)].append(buffer)
+        for stage in stages:
+            if stage:
+                self._write(stage)
+            if stage or self._unflushed_data:
+                self.device.barrier()
+                self._unflushed_data = False
+
+    def _stage(self, buffer: Buffer) -> int:
+        if buffer.fresh:
+            return 0
+        if buffer.kind in (Kind.INODE_TABLE, Kind.INDIRECT):
+            return 1
+        if buffer.kind == Kind.DIRECTORY:
+            if buffer.block_no in self._gaining:
+                return 2
+            return 4 if buffer.block_no in self._losing else 3
+        return 5
+
+    def _write(self, buffers: list[Buffer]) -> None:
+        """One device write for each run of neighbouring blocks."""
+        buffers.sort(key=lambda buffer: buffer.block_no)
+        start = 0
+        for index in range(1, len(buffers) + 1):
+            at_end = index == len(buffers)
+            if at_end or buffers[index].block_no != buffers[index - 1].block_no + 1:
+                run = buffers[start:index]
+                first = run[0]
+                content = b"".join(buffer.data for buffer in run)
+                self.device.write(first.block_no, content, 0, first.kind, first.ino)
+                start = index

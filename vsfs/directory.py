@@ -1,0 +1,354 @@
+"""Directories: names to inode numbers (OSTEP 40.4).
+
+A directory is a file of variable-length records.  Records never cross a block,
+and never a 512-byte sector either (as in the BSD fast file system): a sector is
+the unit that a disk writes whole, so each change of a name changes one sector,
+and a torn write leaves every other name alone.
+
+Within a sector the records fill it exactly.  A new name takes the slack behind
+another one; a removed one becomes slack of its predecessor, its bytes still
+there, or a free record (inode 0) if it was the sector's first.
+
+In memory a directory also has an index, ``name -> Entry``, built when it is
+first looked at; after that a lookup is one dict access and adding a name does
+not search.  The blocks in the buffer cache stay the truth.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from vsfs.blockmap import BlockMap
+from vsfs.buffer import Buffer, BufferCache
+from vsfs.device import Kind
+from vsfs.errors import Corrupt
+from vsfs.inode import Inode
+from vsfs.layout import (
+    SECTOR_SIZE,
+    DirectoryRecord,
+    empty_directory_block,
+    first_directory_block,
+    put_record,
+    put_record_ino,
+    put_record_length,
+    put_record_type,
+    record_length,
+    record_size,
+    record_slack,
+    records,
+)
+
+#: The smallest record: a name of one to four bytes.
+_MIN_RECORD: Final = record_size(1)
+#: Sectors with some room that are tried before the directory grows by a block.
+_TRIES: Final = 8
+
+
+class Entry(NamedTuple):
+    """What a name stands for, and where its record is.
+
+    `offset` is the record's byte offset in the directory file.
+    """
+
+    ino: int
+    file_type: int
+    offset: int
+
+
+class _Room(NamedTuple):
+    """The largest slack of a sector: the record that has it, and its bytes."""
+
+    offset: int
+    slack: int
+
+
+class Directory:
+    """The names of one directory.
+
+    The caller has announced the directory's inode with ``InodeTable.modify``
+    before it adds, removes or replaces a name, and keeps link counts and times.
+    """
+
+    def __init__(self, cache: BufferCache, blockmap: BlockMap, inode: Inode) -> None:
+        """Read and index the directory; raises Corrupt (EUCLEAN) if it is damaged."""
+        self.inode = inode
+        self.entries: dict[bytes, Entry] = {}
+        self._cache = cache
+        self._map = blockmap
+        self._block_size = cache.geometry.block_size
+        self._blocks: list[int] = []  # disk block of each file block
+        self._live: list[int] = []  # names in each file block
+        self._room: dict[int, _Room] = {}  # sector -> room that is known
+        self._recount: dict[int, None] = {}  # sectors that may have more than known
+        self._hint = 0  # the sector that took the last new name
+        self._invalid_after = 0  # the operation whose rollback drops this index
+        self._load()
+
+    @classmethod
+    def of(cls, cache: BufferCache, blockmap: BlockMap, inode: Inode) -> Directory:
+        """The directory of `inode`, indexed on first use."""
+        directory = inode.index
+        if not isinstance(directory, Directory):
+            directory = inode.index = cls(cache, blockmap, inode)
+        return directory
+
+    @classmethod
+    def create(cls, cache: BufferCache, blockmap: BlockMap, inode: Inode, parent: int) -> None:
+        """Give the new inode `inode` its first block, with `.` and `..`.
+
+        Raises NoSpace (ENOSPC).
+        """
+        (run,) = blockmap.allocate(inode, 0, 1)
+        block_size = cache.geometry.block_size
+        data = first_directory_block(block_size, inode.ino, parent)
+        cache.create(run.block, data, Kind.DIRECTORY, inode.ino)
+        inode.size = block_size
+
+    def _load(self) -> None:
+        inode = self.inode
+        count = inode.size // self._block_size
+        for run in self._map.runs(inode, 0, count):
+            if not run.block:
+                block, offset = self._cache.geometry.inode_location(inode.ino)
+                raise Corrupt(
+                    f"directory {inode.ino}", block, offset, "a hole in it", f"{count} blocks"
+                )
+            self._blocks.extend(range(run.block, run.block + run.count))
+        for file_block in range(count):
+            self._index_block(file_block)
+        for name in (b".", b".."):
+            if name not in self.entries:
+                raise Corrupt(
+                    f"directory {inode.ino}",
+                    self._blocks[0],
+                    0,
+                    f"no entry {name.decode()!r}",
+                    "one in its first block",
+                )
+
+    def _index_block(self, file_block: int) -> None:
+        buffer = self._buffer(file_block)
+        start = file_block * self._block_size
+        live = 0
+        for record in records(buffer.data, buffer.block_no):
+            if record.ino:
+                live += 1
+                if record.name in self.entries:
+                    raise Corrupt(
+                        f"directory {self.inode.ino}",
+                        buffer.block_no,
+                        record.offset,
+                        f"the name {record.name!r} a second time",
+                        "each name once",
+                    )
+                self.entries[record.name] = Entry(
+                    record.ino, record.file_type, start + record.offset
+                )
+            self._offer_room(start + record.offset, record.slack)
+        self._live.append(live)
+
+    def _buffer(self, file_block: int) -> Buffer:
+        return self._cache.read(self._blocks[file_block], Kind.DIRECTORY, self.inode.ino)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no names but `.` and `..`."""
+        return len(self.entries) == 2
+
+    # -- changing -------------------------------------------------------------
+
+    def add(self, name: bytes, ino: int, file_type: int) -> None:
+        """Enter a new name; the caller has checked that it is not there yet.
+
+        Raises NoSpace (ENOSPC) when the directory must grow and cannot.
+        """
+        self._put(self.find_room(name), name, ino, file_type)
+
+    def find_room(self, name: bytes) -> int:
+        """A sector with room for a record of `name`; the directory grows if needed.
+
+        Raises NoSpace (ENOSPC).
+        """
+        needed = record_size(len(name))
+        for sector in (self._hint, self._hint + 1):
+            if self._has_room(sector, needed):
+                return sector
+        for _ in range(min(_TRIES, len(self._room))):
+            sector = next(iter(self._room))
+            if self._has_room(sector, needed):
+                return sector
+            self._room[sector] = self._room.pop(sector)  # to the end: try others first
+        for _ in range(min(_TRIES, len(self._recount))):
+            sector = next(iter(self._recount))
+            self._measure(sector)
+            if self._has_room(sector, needed):
+                return sector
+        return self._grow()
+
+    def block_of_sector(self, sector: int) -> int:
+        """The disk block of a sector that :meth:`find_room` gave."""
+        return self._blocks[sector * SECTOR_SIZE // self._block_size]
+
+    def block_of(self, name: bytes) -> int:
+        """The disk block that holds the record of an existing name."""
+        return self._blocks[self.entries[name].offset // self._block_size]
+
+    def _put(self, sector: int, name: bytes, ino: int, file_type: int) -> None:
+        """Split the record with the most slack in `sector`; the new one gets it."""
+        offset, slack = self._room.pop(sector)
+        file_block, at = divmod(offset, self._block_size)
+        buffer = self._modify(file_block)
+        length = record_length(buffer.data, at)
+        used = length - slack
+        if used:
+            put_record_length(buffer.data, at, used)
+        put_record(buffer.data, at + used, DirectoryRecord(at + used, ino, slack, file_type, name))
+        self.entries[name] = Entry(ino, file_type, offset + used)
+        self._live[file_block] += 1
+        self._hint = sector
+        self._offer_room(offset + used, slack - record_size(len(name)))
+
+    def remove(self, name: bytes) -> None:
+        """Take out an existing name; empty blocks at the end are given back."""
+        self._take_out(name)
+        self._shrink()
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Give the entry `old` the name `new`, in the same sector where it fits.
+
+        Raises NoSpace (ENOSPC), or CommitNeeded as :meth:`BufferCache.order`.
+        """
+        ino, file_type, offset = self.entries[old]
+        old_block = self._blocks[offset // self._block_size]
+        self._take_out(old)
+        self._hint = offset // SECTOR_SIZE
+        sector = self.find_room(new)
+        self._cache.order(self.block_of_sector(sector), old_block)
+        self._put(sector, new, ino, file_type)
+
+    def _take_out(self, name: bytes) -> None:
+        offset = self.entries[name].offset
+        file_block, at = divmod(offset, self._block_size)
+        buffer = self._modify(file_block)
+        del self.entries[name]
+        length = record_length(buffer.data, at)
+        previous = self._record_before(buffer.data, at)
+        if previous is None:
+            put_record_ino(buffer.data, at, 0)
+            self._offer_room(offset, length)
+        else:
+            merged = record_length(buffer.data, previous) + length
+            put_record_length(buffer.data, previous, merged)
+            self._freed_behind(offset - at + previous, merged)
+        self._live[file_block] -= 1
+
+    def replace(self, name: bytes, ino: int, file_type: int) -> None:
+        """Let an existing name stand for another inode."""
+        offset = self.entries[name].offset
+        file_block, at = divmod(offset, self._block_size)
+        buffer = self._modify(file_block)
+        put_record_ino(buffer.data, at, ino)
+        put_record_type(buffer.data, at, file_type)
+        self.entries[name] = Entry(ino, file_type, offset)
+
+    def _modify(self, file_block: int) -> Buffer:
+        buffer = self._buffer(file_block)
+        self._cache.modify(buffer)
+        if self._invalid_after != self._cache.operation:
+            self._invalid_after = self._cache.operation
+            self._cache.undo(self._drop_index)
+        return buffer
+
+    def _drop_index(self) -> None:
+        """Undo of every change: the blocks are put back, so index them again."""
+        self.inode.index = None
+
+    @staticmethod
+    def _record_before(data: bytearray, at: int) -> int | None:
+        """Offset of the record that precedes the one at `at` in its sector."""
+        offset = at - at % SECTOR_SIZE
+        if offset == at:
+            return None
+        while True:  # at most 42 steps
+            following = offset + record_length(data, offset)
+            if following == at:
+                return offset
+            offset = following
+
+    # -- room -----------------------------------------------------------------
+
+    def _has_room(self, sector: int, needed: int) -> bool:
+        room = self._room.get(sector)
+        return room is not None and room.slack >= needed
+
+    def _offer_room(self, offset: int, slack: int) -> None:
+        """Note slack behind the record at `offset`, if it is the sector's largest."""
+        if slack < _MIN_RECORD:
+            return
+        sector = offset // SECTOR_SIZE
+        known = self._room.get(sector)
+        if known is None:
+            self._room[sector] = _Room(offset, slack)
+            return
+        self._recount[sector] = None  # there is more than one gap
+        if slack > known.slack:
+            self._room[sector] = _Room(offset, slack)
+
+    def _freed_behind(self, offset: int, length: int) -> None:
+        """The record at `offset` took over the one behind it: `length` bytes now."""
+        sector = offset // SECTOR_SIZE
+        known = self._room.get(sector)
+        if known is not None and offset <= known.offset < offset + length:
+            del self._room[sector]  # that gap is part of the new one
+        file_block, at = divmod(offset, self._block_size)
+        self._offer_room(offset, record_slack(self._buffer(file_block).data, at))
+
+    def _measure(self, sector: int) -> None:
+        """Find the largest slack of a sector by looking at its records."""
+        self._room.pop(sector, None)
+        self._recount.pop(sector, None)
+        offset, end = sector * SECTOR_SIZE, (sector + 1) * SECTOR_SIZE
+        data = self._buffer(offset // self._block_size).data
+        while offset < end:
+            at = offset % self._block_size
+            self._offer_room(offset, record_slack(data, at))
+            offset += record_length(data, at)
+
+    def _grow(self) -> int:
+        """Add an empty block at the end; return its first sector."""
+        file_block = len(self._blocks)
+        (run,) = self._map.allocate(self.inode, file_block, 1)
+        data = empty_directory_block(self._block_size)
+        self._cache.create(run.block, data, Kind.DIRECTORY, self.inode.ino)
+        self.inode.size += self._block_size
+        self._blocks.append(run.block)
+        self._live.append(0)
+        self._modify(file_block)  # a rollback drops this index
+        start = file_block * self._block_size
+        for at in range(start, start + self._block_size, SECTOR_SIZE):
+            self._offer_room(at, SECTOR_SIZE)
+        return start // SECTOR_SIZE
+
+    def _shrink(self) -> None:
+        """Give back blocks at the end that have no names."""
+        keep = len(self._live)
+        while (
+            keep > 1
+            and not self._live[keep - 1]
+            # the smaller size is written before the block the name moved to
+            and not self._cache.is_losing(self._blocks[keep - 1])
+        ):
+            keep -= 1
+        if keep == len(self._live):
+            return
+        self._map.truncate(self.inode, keep)
+        self.inode.size = keep * self._block_size
+        sectors = range(
+            keep * self._block_size // SECTOR_SIZE,
+            len(self._live) * self._block_size // SECTOR_SIZE,
+        )
+        for sector in sectors:
+            self._room.pop(sector, None)
+            self._recount.pop(sector, None)
+        del self._blocks[keep:], self._live[keep:]
+        self._hint = 0

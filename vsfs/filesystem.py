@@ -1,0 +1,635 @@
+"""The file system interface: the calls of Python's ``os``, on an image.
+
+The top of the library (OSTEP 39): paths, descriptors, permissions.  Every method
+has the name, the arguments, the result and the errors of the function in ``os``,
+so there is nothing new to learn::
+
+    with vsfs.FileSystem.open("disk.img") as fs:
+        fs.mkdir("/foo")
+        fd = fs.open("/foo/bar", os.O_CREAT | os.O_RDWR)
+        fs.write(fd, b"hi")
+        fs.close(fd)
+
+Paths are str or bytes; a relative one starts at the current directory, which is
+the root at first.  Nothing here needs root or FUSE.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+import stat
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, AnyStr, Final, Generic, overload
+
+from vsfs.device import BlockDevice, BytesLike, FileDevice
+from vsfs.errors import posix_error
+from vsfs.inode import Inode
+from vsfs.layout import MODE_OF_TYPE, NAME_MAX, ROOT_INO
+from vsfs.openfiles import OpenFile
+from vsfs.volume import Volume
+from vsfs.walk import Credentials, Walker
+
+StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+_FIRST_FD: Final = 3  # 0 to 2 are the terminal's, as in every process
+_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+_ST_BLOCK: Final = 512  # unit of st_blocks, whatever the block size
+
+
+def stat_result(inode: Inode, block_size: int) -> os.stat_result:
+    """What stat(2) says of `inode`."""
+    times = (inode.atime_ns, inode.mtime_ns, inode.ctime_ns)
+    seconds = tuple(time / 1e9 for time in times)
+    whole = tuple(time // 10**9 for time in times)
+    fields: dict[str, Any] = {
+        "st_blksize": block_size,
+        "st_blocks": inode.blocks * (block_size // _ST_BLOCK),
+        "st_rdev": inode.device,
+    }
+    for name, second, ns in zip(("atime", "mtime", "ctime"), seconds, times, strict=True):
+        fields[f"st_{name}"] = second
+        fields[f"st_{name}_ns"] = ns
+    basic = (inode.mode, inode.ino, 0, inode.nlink, inode.uid, inode.gid, inode.size, *whole)
+    return os.stat_result(basic, fields)
+
+
+class DirEntry(Generic[AnyStr]):
+    """What :meth:`FileSystem.scandir` gives, as ``os.DirEntry``."""
+
+    def __init__(
+        self, fs: FileSystem, directory: AnyStr, name: AnyStr, ino: int, mode: int
+    ) -> None:
+        self.name: AnyStr = name
+        self.path: AnyStr = os.path.join(directory, name)
+        self._fs = fs
+        self._ino = ino
+        self._mode = mode
+
+    def inode(self) -> int:
+        """Its inode number."""
+        return self._ino
+
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stat.S_ISLNK(self._mode)
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a directory, or a link to one."""
+        return stat.S_ISDIR(self._target_mode(follow_symlinks))
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a regular file, or a link to one."""
+        return stat.S_ISREG(self._target_mode(follow_symlinks))
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Its attributes."""
+        return self._fs.stat(self.path, follow_symlinks=follow_symlinks)
+
+    def _target_mode(self, follow_symlinks: bool) -> int:
+        if not (follow_symlinks and self.is_symlink()):
+            return self._mode
+        try:
+            return self.stat().st_mode
+        except FileNotFoundError:
+            return 0
+
+    def __fspath__(self) -> AnyStr:
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"<DirEntry {self.name!r}>"
+
+
+class ScandirIterator(Generic[AnyStr]):
+    """Iterator and context manager over the entries of a directory."""
+
+    def __init__(self, entries: Iterator[DirEntry[AnyStr]]) -> None:
+        self._entries: Iterator[DirEntry[AnyStr]] = entries
+
+    def __iter__(self) -> ScandirIterator[AnyStr]:
+        return self
+
+    def __next__(self) -> DirEntry[AnyStr]:
+        return next(self._entries)
+
+    def __enter__(self) -> ScandirIterator[AnyStr]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held open; for those who call it as on ``os.scandir``."""
+
+
+class _Open:
+    """`FileSystem.open(image)` opens an image; `fs.open(path, flags)` a file in it.
+
+    Both are what one expects to be called `open`: on the class there is no
+    filesystem yet, on an instance there is.
+    """
+
+    @overload
+    def __get__(self, fs: None, owner: type[FileSystem]) -> Callable[..., FileSystem]: ...
+    @overload
+    def __get__(self, fs: FileSystem, owner: type[FileSystem]) -> Callable[..., int]: ...
+    def __get__(
+        self, fs: FileSystem | None, owner: type[FileSystem]
+    ) -> Callable[..., FileSystem] | Callable[..., int]:
+        return owner.open_image if fs is None else fs.open_file
+
+
+class FileSystem:
+    """A filesystem in an image, with current directory, descriptors and a user.
+
+    `credentials` decide about permissions: at first those of this process.
+    """
+
+    open = _Open()
+
+    def __init__(self, volume: Volume, credentials: Credentials | None = None) -> None:
+        self.volume = volume
+        self.credentials = credentials or Credentials.of_process()
+        self._walker = Walker(volume, self.credentials)
+        self._files: dict[int, OpenFile] = {}
+        self._free_fds: list[int] = []
+        self._umask = 0o022
+
+    @classmethod
+    def open_image(
+        cls,
+        image: str | os.PathLike[str] | BlockDevice,
+        *,
+        read_only: bool = False,
+        credentials: Credentials | None = None,
+        **options: Any,
+    ) -> FileSystem:
+        """Open the filesystem in `image`; also callable as ``FileSystem.open``.
+
+        `options` are those of :class:`~vsfs.volume.Volume`.  Raises NotVsfs,
+        Corrupt, UnknownFeature, ImageBusy, or what ``os.open`` raises.
+        """
+        device = image if isinstance(image, BlockDevice) else FileDevice(image, read_only=read_only)
+        try:
+            return cls(Volume(device, read_only=read_only, **options), credentials)
+        except BaseException:
+            device.close()
+            raise
+
+    def unmount(self) -> None:
+        """Close all descriptors, make everything durable, and let go of the image."""
+        self._files.clear()
+        self.volume.close()
+
+    def __enter__(self) -> FileSystem:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.unmount()
+
+    # -- files ----------------------------------------------------------------
+
+    def open_file(self, path: StrPath, flags: int, mode: int = 0o777) -> int:
+        """os.open: a descriptor, the lowest that is free.
+
+        Regular files and directories can be opened; ENXIO for anything else.
+        """
+        with self.volume.lock:
+            inode, created = self._find_or_create(path, flags, mode)
+            if not created:
+                self._check_open(inode, path, flags)
+            if flags & os.O_TRUNC and inode.is_regular and not created:
+                self.volume.setattr(inode.ino, size=0)
+            file = self.volume.open(inode.ino, flags)
+            fd = heapq.heappop(self._free_fds) if self._free_fds else _FIRST_FD + len(self._files)
+            self._files[fd] = file
+            return fd
+
+    def _find_or_create(self, path: StrPath, flags: int, mode: int) -> tuple[Inode, bool]:
+        follow = not flags & os.O_NOFOLLOW
+        if not flags & os.O_CREAT:
+            return self._walker.find(path, follow=follow), False
+        place = self._walker.place(path, follow=follow and not flags & os.O_EXCL)
+        if place.inode is not None:
+            if flags & os.O_EXCL:
+                raise posix_error(errno.EEXIST, place.path)
+            return place.inode, False
+        if place.wants_directory:
+            raise posix_error(errno.EISDIR, place.path)
+        self._walker.require_change(place)
+        permissions = stat.S_IMODE(mode) & ~self._umask
+        return self._make(place, stat.S_IFREG | permissions), True
+
+    def _check_open(self, inode: Inode, path: StrPath, flags: int) -> None:
+        writing = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
+        name = os.fspath(path)
+        if inode.is_symlink:
+            raise posix_error(errno.ELOOP, name)
+        if flags & os.O_DIRECTORY and not inode.is_directory:
+            raise posix_error(errno.ENOTDIR, name)
+        if inode.is_directory and (writing or flags & os.O_CREAT):
+            raise posix_error(errno.EISDIR, name)
+        if not (inode.is_directory or inode.is_regular):
+            raise posix_error(errno.ENXIO, name)
+        wanted = os.W_OK if writing else 0
+        if flags & os.O_ACCMODE != os.O_WRONLY:
+            wanted |= os.R_OK
+        self._walker.require(inode, wanted, name)
+        if writing and self.volume.read_only:
+            raise posix_error(errno.EROFS, name)
+
+    def _make(self, place: Any, mode: int, device: int = 0) -> Inode:
+        user = self.credentials
+        return self.volume.mknod(place.parent.ino, place.name, mode, user.uid, user.gid, device)
+
+    def close(self, fd: int) -> None:
+        """os.close."""
+        file = self._file(fd)
+        del self._files[fd]
+        heapq.heappush(self._free_fds, fd)
+        self.volume.release(file.handle)
+
+    def _file(self, fd: int) -> OpenFile:
+        file = self._files.get(fd)
+        if file is None:
+            raise posix_error(errno.EBADF)
+        return file
+
+    def _file_for(self, fd: int, *, writing: bool) -> OpenFile:
+        file = self._file(fd)
+        if not (file.writable if writing else file.readable):
+            raise posix_error(errno.EBADF)
+        return file
+
+    def read(self, fd: int, n: int, /) -> bytes:
+        """os.read: up to `n` bytes at the descriptor's offset, which moves on."""
+        with self.volume.lock:
+            file = self._file_for(fd, writing=False)
+            content = self.pread(fd, n, file.offset)
+            file.offset += len(content)
+            return content
+
+    def pread(self, fd: int, n: int, offset: int, /) -> bytes:
+        """os.pread: up to `n` bytes at `offset`; the descriptor's offset stays."""
+        file = self._file_for(fd, writing=False)
+        if n < 0 or offset < 0:
+            raise posix_error(errno.EINVAL)
+        return self.volume.read(file.handle, n, offset)
+
+    def write(self, fd: int, content: BytesLike, /) -> int:
+        """os.write: at the descriptor's offset, or at the end with O_APPEND."""
+        with self.volume.lock:
+            file = self._file_for(fd, writing=True)
+            if file.flags & os.O_APPEND:
+                written, file.offset = self.volume.append(file.handle, content)
+            else:
+                written = self.pwrite(fd, content, file.offset)
+                file.offset += written
+            self._clear_set_id(file.inode)
+            return written
+
+    def pwrite(self, fd: int, content: BytesLike, offset: int, /) -> int:
+        """os.pwrite: at `offset`; with O_APPEND at the end, as on Linux."""
+        with self.volume.lock:
+            file = self._file_for(fd, writing=True)
+            if offset < 0:
+                raise posix_error(errno.EINVAL)
+            if file.flags & os.O_APPEND:
+                return self.volume.append(file.handle, content)[0]
+            return self.volume.write(file.handle, content, offset)
+
+    def _clear_set_id(self, inode: Inode) -> None:
+        """A write by a user takes set-user-ID and set-group-ID away."""
+        if inode.mode & _SET_ID and not self.credentials.is_root:
+            self.volume.setattr(inode.ino, mode=inode.mode & ~_SET_ID)
+
+    def lseek(self, fd: int, position: int, whence: int, /) -> int:
+        """os.lseek: move the descriptor's offset; return the new one."""
+        with self.volume.lock:
+            file = self._file(fd)
+            base = {
+                os.SEEK_SET: 0,
+                os.SEEK_CUR: file.offset,
+                os.SEEK_END: file.inode.size,
+            }.get(whence)
+            if base is None or base + position < 0:
+                raise posix_error(errno.EINVAL)
+            file.offset = base + position
+            return file.offset
+
+    def fstat(self, fd: int) -> os.stat_result:
+        """os.fstat."""
+        return self._stat(self._file(fd).inode)
+
+    def ftruncate(self, fd: int, length: int, /) -> None:
+        """os.ftruncate."""
+        file = self._file(fd)
+        if not file.writable or length < 0 or not file.inode.is_regular:
+            raise posix_error(errno.EINVAL)
+        self.volume.setattr(file.inode.ino, size=length)
+
+    def fsync(self, fd: int) -> None:
+        """os.fsync: durable when this returns."""
+        self.volume.fsync(self._file(fd).handle)
+
+    fdatasync = fsync
+
+    def sync(self) -> None:
+        """os.sync: everything is durable when this returns."""
+        self.volume.sync()
+
+    # -- looking --------------------------------------------------------------
+
+    def _stat(self, inode: Inode) -> os.stat_result:
+        return stat_result(inode, self.volume.geometry.block_size)
+
+    def stat(self, path: StrPath | int, *, follow_symlinks: bool = True) -> os.stat_result:
+        """os.stat."""
+        if isinstance(path, int):
+            return self.fstat(path)
+        return self._stat(self._walker.find(path, follow=follow_symlinks))
+
+    def lstat(self, path: StrPath) -> os.stat_result:
+        """os.lstat."""
+        return self.stat(path, follow_symlinks=False)
+
+    def access(self, path: StrPath, mode: int, *, follow_symlinks: bool = True) -> bool:
+        """os.access: whether this user may do `mode` (F_OK, R_OK, W_OK, X_OK)."""
+        try:
+            inode = self._walker.find(path, follow=follow_symlinks)
+            self._walker.require(inode, mode, os.fspath(path))
+        except OSError:
+            return False
+        return not (mode & os.W_OK and self.volume.read_only)
+
+    def exists(self, path: StrPath) -> bool:
+        """os.path.exists."""
+        return self.access(path, os.F_OK)
+
+    @overload
+    def listdir(self, path: bytes | os.PathLike[bytes]) -> list[bytes]: ...
+    @overload
+    def listdir(self, path: str | os.PathLike[str] = ".") -> list[str]: ...
+    def listdir(self, path: StrPath = ".") -> list[str] | list[bytes]:
+        """os.listdir: the names, without `.` and `..`."""
+        names = [name for name, _, _ in self._list(path)]
+        if isinstance(os.fspath(path), bytes):
+            return names
+        return [os.fsdecode(name) for name in names]
+
+    @overload
+    def scandir(self, path: bytes | os.PathLike[bytes]) -> ScandirIterator[bytes]: ...
+    @overload
+    def scandir(self, path: str | os.PathLike[str] = ".") -> ScandirIterator[str]: ...
+    def scandir(self, path: StrPath = ".") -> ScandirIterator[str] | ScandirIterator[bytes]:
+        """os.scandir: an iterator of entries, without `.` and `..`."""
+        directory = os.fspath(path)
+        listed = [(name, ino, MODE_OF_TYPE.get(code, 0)) for name, ino, code in self._list(path)]
+        if isinstance(directory, bytes):
+            return ScandirIterator(
+                DirEntry(self, directory, name, ino, mode) for name, ino, mode in listed
+            )
+        return ScandirIterator(
+            DirEntry(self, directory, os.fsdecode(name), ino, mode) for name, ino, mode in listed
+        )
+
+    def _list(self, path: StrPath) -> list[tuple[bytes, int, int]]:
+        inode = self._walker.find(path)
+        if not inode.is_directory:
+            raise posix_error(errno.ENOTDIR, os.fspath(path))
+        self._walker.require(inode, os.R_OK, os.fspath(path))
+        return [entry for entry in self.volume.readdir(inode.ino) if entry[0] not in (b".", b"..")]
+
+    @overload
+    def readlink(self, path: bytes | os.PathLike[bytes]) -> bytes: ...
+    @overload
+    def readlink(self, path: str | os.PathLike[str]) -> str: ...
+    def readlink(self, path: StrPath) -> str | bytes:
+        """os.readlink."""
+        inode = self._walker.find(path, follow=False)
+        if not inode.is_symlink:
+            raise posix_error(errno.EINVAL, os.fspath(path))
+        target = self.volume.readlink(inode.ino)
+        return target if isinstance(os.fspath(path), bytes) else os.fsdecode(target)
+
+    def statvfs(self, path: StrPath = "/") -> os.statvfs_result:
+        """os.statvfs."""
+        self._walker.find(path)
+        counts = self.volume.statistics()
+        free, inodes = counts.free_blocks, counts.free_inodes
+        flags = os.ST_RDONLY if self.volume.read_only else 0
+        return os.statvfs_result(
+            (
+                counts.block_size,
+                counts.block_size,
+                counts.blocks,
+                free,
+                free,
+                counts.inodes,
+                inodes,
+                inodes,
+                flags,
+                NAME_MAX,
+            )
+        )
+
+    # -- current directory and umask -------------------------------------------
+
+    def chdir(self, path: StrPath) -> None:
+        """os.chdir."""
+        inode = self._walker.find(path)
+        if not inode.is_directory:
+            raise posix_error(errno.ENOTDIR, os.fspath(path))
+        self._walker.require(inode, os.X_OK, os.fspath(path))
+        self._walker.current = inode.ino
+
+    def getcwd(self) -> str:
+        """os.getcwd: found through the `..` entries, as getcwd(3) once did."""
+        names: list[bytes] = []
+        ino = self._walker.current
+        while ino != ROOT_INO:
+            parent = self.volume.lookup(ino, b"..").ino
+            names.append(
+                next(name for name, child, _ in self.volume.readdir(parent) if child == ino)
+            )
+            ino = parent
+        return "/" + os.fsdecode(b"/".join(reversed(names)))
+
+    def umask(self, mask: int, /) -> int:
+        """os.umask: set it, return the old one."""
+        old, self._umask = self._umask, mask & 0o777
+        return old
+
+    # -- names ----------------------------------------------------------------
+
+    def mkdir(self, path: StrPath, mode: int = 0o777) -> None:
+        """os.mkdir."""
+        place = self._walker.new_place(path, directory=True)
+        permissions = stat.S_IMODE(mode) & 0o1777 & ~self._umask
+        user = self.credentials
+        self.volume.mkdir(place.parent.ino, place.name, permissions, user.uid, user.gid)
+
+    def makedirs(self, path: str, mode: int = 0o777, exist_ok: bool = False) -> None:
+        """os.makedirs: make `path` and the directories above it."""
+        parent = os.path.dirname(path.rstrip("/"))
+        if parent.strip("/") and not self.exists(parent):
+            self.makedirs(parent, exist_ok=True)
+        try:
+            self.mkdir(path, mode)
+        except FileExistsError:
+            if not (exist_ok and stat.S_ISDIR(self.stat(path).st_mode)):
+                raise
+
+    def mknod(self, path: StrPath, mode: int = 0o600, device: int = 0) -> None:
+        """os.mknod: a file, fifo, socket, or (root only) device."""
+        if not stat.S_IFMT(mode):
+            mode |= stat.S_IFREG
+        place = self._walker.new_place(path)
+        if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not self.credentials.is_root:
+            raise posix_error(errno.EPERM, os.fspath(path))
+        self._make(place, mode & ~self._umask, device)
+
+    def mkfifo(self, path: StrPath, mode: int = 0o666) -> None:
+        """os.mkfifo."""
+        self.mknod(path, stat.S_IFIFO | stat.S_IMODE(mode))
+
+    def symlink(self, src: StrPath, dst: StrPath, target_is_directory: bool = False) -> None:
+        """os.symlink: make `dst` a symbolic link to `src`."""
+        target = os.fsencode(src)
+        if not target:
+            raise posix_error(errno.ENOENT, os.fspath(src))
+        place = self._walker.new_place(dst)
+        user = self.credentials
+        self.volume.symlink(place.parent.ino, place.name, target, user.uid, user.gid)
+
+    def link(self, src: StrPath, dst: StrPath, *, follow_symlinks: bool = False) -> None:
+        """os.link: give `src` the further name `dst`.
+
+        A symbolic link `src` is itself linked, as Linux does, unless followed.
+        """
+        inode = self._walker.find(src, follow=follow_symlinks)
+        place = self._walker.new_place(dst)
+        if inode.is_directory:
+            raise posix_error(errno.EPERM, os.fspath(src))
+        self.volume.link(inode.ino, place.parent.ino, place.name)
+
+    def unlink(self, path: StrPath) -> None:
+        """os.unlink."""
+        place = self._walker.existing_place(path)
+        self._walker.require_removal(place)
+        if place.inode is not None and place.inode.is_directory:
+            raise posix_error(errno.EISDIR, place.path)
+        if place.wants_directory:
+            raise posix_error(errno.ENOTDIR, place.path)
+        self.volume.unlink(place.parent.ino, place.name)
+
+    remove = unlink
+
+    def rmdir(self, path: StrPath) -> None:
+        """os.rmdir."""
+        place = self._walker.existing_place(path)
+        if place.inode is not None and place.inode.ino == ROOT_INO:
+            raise posix_error(errno.EBUSY, place.path)
+        if place.name not in (b".", b".."):
+            self._walker.require_removal(place)
+        self.volume.rmdir(place.parent.ino, place.name)
+
+    def rename(self, src: StrPath, dst: StrPath) -> None:
+        """os.rename: move `src` to `dst`, replacing what is there."""
+        with self.volume.lock:
+            old = self._walker.existing_place(src)
+            new = self._walker.place(dst, follow=False)
+            self._walker.check_rename(old, new)
+            self.volume.rename(old.parent.ino, old.name, new.parent.ino, new.name)
+
+    replace = rename
+
+    # -- attributes -----------------------------------------------------------
+
+    def _for_change(self, path: StrPath | int, follow_symlinks: bool) -> Inode:
+        if isinstance(path, int):
+            return self._file(path).inode
+        return self._walker.find(path, follow=follow_symlinks)
+
+    def chmod(self, path: StrPath | int, mode: int, *, follow_symlinks: bool = True) -> None:
+        """os.chmod: by the owner or root."""
+        inode = self._for_change(path, follow_symlinks)
+        if inode.is_symlink:
+            raise posix_error(errno.EOPNOTSUPP, _name(path))
+        self._walker.require_owner(inode, _name(path))
+        if not (self.credentials.is_root or self.credentials.in_group(inode.gid)):
+            mode &= ~stat.S_ISGID
+        self.volume.setattr(inode.ino, mode=mode)
+
+    def chown(
+        self, path: StrPath | int, uid: int, gid: int, *, follow_symlinks: bool = True
+    ) -> None:
+        """os.chown: -1 leaves an id as it is; only root gives files away."""
+        inode = self._for_change(path, follow_symlinks)
+        user = self.credentials
+        new_uid = None if uid == -1 else uid
+        new_gid = None if gid == -1 else gid
+        if not user.is_root and (
+            inode.uid != user.uid
+            or new_uid not in (None, inode.uid)
+            or not (new_gid in (None, inode.gid) or user.in_group(gid))
+        ):
+            raise posix_error(errno.EPERM, _name(path))
+        mode = None
+        if inode.is_regular and inode.mode & _SET_ID:
+            mode = inode.mode & ~stat.S_ISUID
+            if mode & stat.S_IXGRP:  # otherwise the bit means mandatory locking
+                mode &= ~stat.S_ISGID
+        self.volume.setattr(inode.ino, mode=mode, uid=new_uid, gid=new_gid)
+
+    def lchown(self, path: StrPath, uid: int, gid: int) -> None:
+        """os.lchown."""
+        self.chown(path, uid, gid, follow_symlinks=False)
+
+    def truncate(self, path: StrPath | int, length: int) -> None:
+        """os.truncate."""
+        if isinstance(path, int):
+            self.ftruncate(path, length)
+            return
+        if length < 0:
+            raise posix_error(errno.EINVAL, os.fspath(path))
+        inode = self._walker.find(path)
+        if inode.is_directory:
+            raise posix_error(errno.EISDIR, os.fspath(path))
+        self._walker.require(inode, os.W_OK, os.fspath(path))
+        self.volume.setattr(inode.ino, size=length)
+
+    def utime(
+        self,
+        path: StrPath | int,
+        times: tuple[float, float] | None = None,
+        *,
+        ns: tuple[int, int] | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
+        """os.utime: set access and modification time, to now if none are given."""
+        if times is not None and ns is not None:
+            raise ValueError("utime: you may specify either 'times' or 'ns' but not both")
+        inode = self._for_change(path, follow_symlinks)
+        if times is None and ns is None:
+            if not self.credentials.owns(inode):
+                self._walker.require(inode, os.W_OK, _name(path))
+            ns = (self.volume.clock(),) * 2
+        else:
+            self._walker.require_owner(inode, _name(path))
+        if ns is None:
+            assert times is not None
+            ns = (round(times[0] * 1e9), round(times[1] * 1e9))
+        self.volume.setattr(inode.ino, atime_ns=ns[0], mtime_ns=ns[1])
+
+
+def _name(path: StrPath | int) -> str | bytes | None:
+    return None if isinstance(path, int) else os.fspath(path)

@@ -1,0 +1,265 @@
+"""Inodes in memory, and the inode table on the disk (OSTEP 40.3).
+
+An :class:`Inode` is the decoded record plus what only memory knows: how often
+it is open, the index of its names if it is a directory.  There is at most one
+object for each inode number.  Changing one is::
+
+    table.modify(inode)      # before the change: it can be undone, will be written
+    inode.size = ...
+
+and it is encoded into its block of the inode table at the next commit.
+
+An inode is *free* when its bit in the inode bitmap is 0.  Its record then keeps
+its last contents with a link count of 0 (or is all zeroes: never used).
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import Final
+
+from vsfs.bitmap import Bitmap
+from vsfs.buffer import BufferCache
+from vsfs.device import Kind
+from vsfs.errors import Corrupt
+from vsfs.layout import (
+    DIRECT_POINTERS,
+    INDIRECT_LEVELS,
+    INLINE_SIZE,
+    INODE_SIZE,
+    TYPE_OF_MODE,
+    InodeRecord,
+    check_inode,
+    decode_inode,
+    encode_inode,
+)
+
+#: Inodes kept in memory while nobody has them open.
+DEFAULT_CAPACITY: Final = 20_000
+
+_NO_POINTERS: Final = (0,) * (DIRECT_POINTERS + INDIRECT_LEVELS)
+_NO_INLINE: Final = bytes(INLINE_SIZE)
+
+
+class Inode:
+    """One file, directory, symbolic link or special file in memory.
+
+    Times are ns since 1970, `size` bytes, `blocks` blocks.  `pointers` are the
+    direct block numbers followed by the single, double and triple indirect.
+    """
+
+    __slots__ = (
+        "atime_ns",
+        "attribute_block",
+        "blocks",
+        "btime_ns",
+        "ctime_ns",
+        "device",
+        "flags",
+        "generation",
+        "gid",
+        "index",
+        "inline",
+        "ino",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "open_count",
+        "pointers",
+        "saved_in",
+        "size",
+        "uid",
+        "version",
+    )
+
+    def __init__(self, ino: int, record: InodeRecord) -> None:
+        self.ino = ino
+        self.open_count = 0
+        self.index: object | None = None  # kept here for the directory layer
+        self.saved_in = 0
+        self.version = 0  # rises with each change of the contents
+        self._assign(record)
+
+    def _assign(self, record: InodeRecord) -> None:
+        self.mode = record.mode
+        self.nlink = record.nlink
+        self.uid = record.uid
+        self.gid = record.gid
+        self.size = record.size
+        self.blocks = record.blocks
+        self.atime_ns = record.atime_ns
+        self.mtime_ns = record.mtime_ns
+        self.ctime_ns = record.ctime_ns
+        self.btime_ns = record.btime_ns
+        self.flags = record.flags
+        self.generation = record.generation
+        self.device = record.device
+        self.pointers = list(record.pointers)
+        self.attribute_block = record.attribute_block
+        self.inline = record.inline
+
+    @property
+    def record(self) -> InodeRecord:
+        """What the disk would hold for it now."""
+        return InodeRecord(
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            self.size,
+            self.blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.flags,
+            self.generation,
+            self.device,
+            tuple(self.pointers),
+            self.attribute_block,
+            self.inline,
+        )
+
+    def restore(self, record: InodeRecord) -> None:
+        """Take back all changes since `record` was taken."""
+        self._assign(record)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def file_type(self) -> int:
+        """Its type code in a directory record."""
+        return TYPE_OF_MODE[stat.S_IFMT(self.mode)]
+
+
+class InodeTable:
+    """Inodes by number: read, allocate, modify, free.
+
+    Keeps the objects of up to `capacity` inodes that nobody has open; a changed
+    one stays until a commit wrote it.
+    """
+
+    def __init__(
+        self, cache: BufferCache, bitmap: Bitmap, capacity: int = DEFAULT_CAPACITY
+    ) -> None:
+        self.bitmap = bitmap
+        self.capacity = capacity
+        self._cache = cache
+        self._inodes: dict[int, Inode] = {}
+        self._dirty: dict[int, Inode] = {}
+        cache.prepare.append(self._encode)
+
+    def get(self, ino: int) -> Inode:
+        """The inode that a directory entry or a handle names.
+
+        Raises Corrupt (EUCLEAN) if there can be no such inode, if it is free, or
+        if its record is damaged.
+        """
+        inode = self._inodes.get(ino)
+        if inode is None:
+            inode = self._load(ino)
+        return inode
+
+    def _load(self, ino: int) -> Inode:
+        geometry = self._cache.geometry
+        if not 0 < ino < geometry.inode_count:
+            raise Corrupt(
+                f"inode number {ino}",
+                geometry.inode_table_start,
+                0,
+                "a directory entry with it",
+                f"a number below {geometry.inode_count}",
+            )
+        block, offset = geometry.inode_location(ino)
+        data = self._cache.read(block, Kind.INODE_TABLE, ino).data[offset : offset + INODE_SIZE]
+        record = check_inode(ino, bytes(data), geometry)
+        if record.nlink == 0:
+            raise Corrupt(
+                f"inode {ino}", block, offset, "a free inode", "one in use, since an entry names it"
+            )
+        inode = self._inodes[ino] = Inode(ino, record)
+        return inode
+
+    def modify(self, inode: Inode) -> None:
+        """Announce a change of `inode` in the running operation."""
+        cache = self._cache
+        if inode.saved_in != cache.operation:
+            inode.saved_in = cache.operation
+            record = inode.record
+            cache.undo(lambda: inode.restore(record))
+        self._dirty[inode.ino] = inode
+
+    def allocate(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
+        """A new inode with a link count of 0, written at the next commit.
+
+        Raises NoSpace (ENOSPC) when all are in use.
+        """
+        ino, _ = self.bitmap.allocate(None)
+        block, offset = self._cache.geometry.inode_location(ino)
+        old = decode_inode(self._cache.read(block, Kind.INODE_TABLE, ino).data, offset)
+        inode = Inode(
+            ino,
+            InodeRecord(
+                mode, 0, uid, gid, 0, 0, now_ns, now_ns, now_ns, now_ns, 0,
+                (old.generation + 1) & 0xFFFFFFFF, 0, _NO_POINTERS, 0, _NO_INLINE,
+            ),
+        )  # fmt: skip
+        self._cache.undo(lambda: self._discard(ino))
+        self._inodes[ino] = self._dirty[ino] = inode
+        return inode
+
+    def free(self, inode: Inode) -> None:
+        """Give back an inode without links; its number is free at the next commit.
+
+        The record keeps what it last pointed to, for those who look at deleted
+        files; its blocks must have been freed.
+        """
+        self.modify(inode)
+        self.bitmap.free(inode.ino)
+
+    def _discard(self, ino: int) -> None:
+        del self._inodes[ino]
+        del self._dirty[ino]
+
+    def _encode(self) -> None:
+        """Put the changed inodes into their blocks; part of every commit."""
+        cache, location = self._cache, self._cache.geometry.inode_location
+        for ino, inode in self._dirty.items():
+            block, offset = location(ino)
+            buffer = cache.read(block, Kind.INODE_TABLE)
+            cache.modify(buffer)
+            buffer.data[offset : offset + INODE_SIZE] = encode_inode(ino, inode.record)
+            if inode.nlink == 0 and inode.open_count == 0:
+                self._inodes.pop(ino, None)
+        self._dirty.clear()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether :meth:`trim` has something to do."""
+        return len(self._inodes) > self.capacity
+
+    def trim(self) -> None:
+        """Forget half of the inodes that are neither open nor changed, oldest first.
+
+        Between operations only: an operation may hold the object of any inode.
+        """
+        surplus = len(self._inodes) - self.capacity // 2
+        for ino, inode in list(self._inodes.items()):
+            if surplus <= 0:
+                break
+            if inode.open_count == 0 and ino not in self._dirty:
+                del self._inodes[ino]
+                surplus -= 1
