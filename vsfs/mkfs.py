@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from vsfs.device import BlockDevice, FileDevice, Kind
@@ -227,10 +227,7 @@ def format_image(
     file that this call made is then removed again.
     """
     path = os.fspath(image)
-    made = not os.path.exists(path)
-    wanted = size
-    if wanted is None:
-        wanted = DEFAULT_IMAGE_SIZE if made else _size_of(path)
+    wanted = _wanted_size(path, size)
     geometry = plan(
         wanted,
         block_size=block_size,
@@ -238,6 +235,7 @@ def format_image(
         bytes_per_inode=bytes_per_inode,
     )
     identity = identity or Identity.new(label=label)
+    made = not os.path.exists(path)
     if made:
         with open(path, "xb") as file:
             file.truncate(wanted)
@@ -255,6 +253,31 @@ def format_image(
             os.unlink(path)
         raise
     return geometry
+
+
+def plan_for(
+    image: str | os.PathLike[str], size: int | None = None, *, force: bool = False, **sizes: Any
+) -> Geometry:
+    """What :func:`format_image` would make with the same arguments; writes nothing.
+
+    Raises what it would raise.
+    """
+    path = os.fspath(image)
+    geometry = plan(_wanted_size(path, size), **sizes)
+    if os.path.exists(path) and not force:
+        device = FileDevice(path, read_only=True)
+        try:
+            require_unused(device, path)
+        finally:
+            device.close()
+    return geometry
+
+
+def _wanted_size(path: str, size: int | None) -> int:
+    """The size of the image to be, in bytes."""
+    if size is not None:
+        return size
+    return _size_of(path) if os.path.exists(path) else DEFAULT_IMAGE_SIZE
 
 
 def _size_of(path: str) -> int:

@@ -1,0 +1,1 @@
+"""The commands: arguments, text, colours; no filesystem logic (package vsfs_tools)."""

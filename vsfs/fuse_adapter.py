@@ -1,0 +1,397 @@
+"""The FUSE adapter: the kernel's requests become calls of the volume.
+
+It only translates: paths to inode numbers, results to fusepy's dicts, errors to
+errnos.  Nothing else knows FUSE, and no filesystem logic lives here.
+
+fusepy speaks libfuse 2's high-level interface, which names files by path and
+gives every path a node of its own.  Two hard links are two files to the kernel
+then, so it may not cache what it could not see change:
+
+* attributes are asked for each time (``attr_timeout=0``); names are cached for
+  long, since only this mount changes them;
+* cached pages survive an open only if nothing changed the file since this very
+  path last had it open (:class:`_PageCache`).
+
+Paths arrive decoded as Latin-1, which keeps every byte of a name exact.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import fuse
+
+from vsfs.errors import posix_error
+from vsfs.inode import Inode
+from vsfs.layout import MODE_OF_TYPE, NAME_MAX, ROOT_INO
+from vsfs.openfiles import OpenFile
+from vsfs.volume import Volume
+
+log = logging.getLogger("vsfs")
+
+_ENCODING: Final = "latin-1"
+_NAMES_ARE_VALID_FOR: Final = 3600  # seconds; only this mount changes names
+_ST_BLOCK: Final = 512
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_WAKE_SECONDS: Final = 0.02
+_UTIME_NOW: Final = (1 << 30) - 1  # utimensat(2), in place of the nanoseconds
+_UTIME_OMIT: Final = (1 << 30) - 2
+
+
+class _PageCache:
+    """Knows for which paths the kernel's cached pages are the file's contents.
+
+    A path qualifies when its last opener saw every change of the inode since it
+    opened it, and none came since.
+    """
+
+    def __init__(self) -> None:
+        self._valid: dict[str, tuple[int, int, int]] = {}  # path -> inode's state then
+        self._open: dict[int, tuple[str, int] | None] = {}  # handle -> path, version seen
+
+    @staticmethod
+    def _state(inode: Inode) -> tuple[int, int, int]:
+        return inode.ino, inode.generation, inode.version
+
+    def opened(self, path: str, file: OpenFile) -> bool:
+        """Note an open; return whether the kernel may keep its pages of `path`."""
+        self._open[file.handle] = (path, file.inode.version)
+        return self._valid.get(path) == self._state(file.inode)
+
+    def before_write(self, file: OpenFile) -> None:
+        """A write through `file` follows: the kernel's pages of its path get it, too."""
+        seen = self._open[file.handle]
+        if seen is not None:
+            path, version = seen
+            # somebody else's change in between is not in those pages
+            self._open[file.handle] = (path, version + 1) if version == file.inode.version else None
+
+    def closed(self, file: OpenFile) -> None:
+        """Note a close."""
+        seen = self._open.pop(file.handle)
+        if seen is not None and seen[1] == file.inode.version:
+            self._valid[seen[0]] = self._state(file.inode)
+        elif seen is not None:
+            self._valid.pop(seen[0], None)
+
+    def moved(self, *paths: str) -> None:
+        """`paths` stand for something else from now on, or for nothing."""
+        for path in paths:
+            self._valid.pop(path, None)
+
+    def clear(self) -> None:
+        """Trust nothing; when whole subtrees move."""
+        self._valid.clear()
+        self._open = dict.fromkeys(self._open)
+
+
+class FuseAdapter:
+    """What fusepy calls: one method for each request of the kernel.
+
+    Methods have fusepy's signatures.  `fi` is the ``fuse_file_info``, whose `fh`
+    is the handle in the volume's open file table.
+    """
+
+    use_ns = True
+    flag_nullpath_ok = 1  # open files that were unlinked come without a path
+    flag_nopath = 1  # and no request with a handle needs one
+    flag_utime_omit_ok = 1  # otherwise libfuse drops `touch -a` and `touch -m`
+
+    def __init__(self, volume: Volume, on_mounted: Callable[[], None] | None = None) -> None:
+        self.volume = volume
+        self.failure: BaseException | None = None  # why the last commit failed
+        self.finished = threading.Event()
+        self._on_mounted = on_mounted
+        self._pages = _PageCache()
+
+    def __call__(self, name: str, *args: Any) -> Any:
+        """Dispatch a request; the one place where errors become errnos."""
+        try:
+            return getattr(self, name)(*args)
+        except OSError as error:
+            if not error.errno or error.errno < 0:  # fusepy would make garbage of it
+                log.exception("%s failed without an errno", name)
+                raise posix_error(errno.EIO) from error
+            raise
+        except Exception as error:
+            log.exception("%s failed: this is a bug in vsfs", name)
+            raise posix_error(errno.EIO) from error
+
+    # -- life of the mount ----------------------------------------------------
+
+    def init(self, _path: str) -> None:
+        """The kernel has mounted it."""
+        threading.Thread(
+            target=_end_on_signal,
+            args=(fuse._libfuse.fuse_get_context().contents.fuse, self.finished),
+            name="vsfs-signals",
+            daemon=True,
+        ).start()
+        if self._on_mounted is not None:
+            self._on_mounted()
+
+    def destroy(self, _path: str) -> None:
+        """The mount is gone: write everything back."""
+        self.finished.set()
+        try:
+            self.volume.close()
+        except BaseException as error:
+            self.failure = error
+            log.error("the last changes could not be written to the image: %s", error)
+
+    # -- names ----------------------------------------------------------------
+
+    def _inode(self, path: str) -> Inode:
+        inode = self.volume.inode(ROOT_INO)
+        if path != "/":
+            for name in path.encode(_ENCODING).split(b"/")[1:]:
+                inode = self.volume.lookup(inode.ino, name)
+        return inode
+
+    def _place(self, path: str) -> tuple[int, bytes]:
+        """Inode number of the directory above, and the last name."""
+        parent, _, name = path.rpartition("/")
+        return self._inode(parent or "/").ino, name.encode(_ENCODING)
+
+    def getattr(self, path: str | None, fi: Any = None) -> dict[str, int]:
+        """stat(2), and fstat(2) where the kernel gives a handle."""
+        if path is None or (fi is not None and fi.fh):
+            return self._attributes(self.volume.files.get(fi.fh).inode)
+        return self._attributes(self._inode(path))
+
+    def _attributes(self, inode: Inode) -> dict[str, int]:
+        block_size = self.volume.geometry.block_size
+        return {
+            "st_ino": inode.ino,
+            "st_mode": inode.mode,
+            "st_nlink": inode.nlink,
+            "st_uid": inode.uid,
+            "st_gid": inode.gid,
+            "st_rdev": inode.device,
+            "st_size": inode.size,
+            "st_blksize": block_size,
+            "st_blocks": inode.blocks * (block_size // _ST_BLOCK),
+            "st_atime": inode.atime_ns,
+            "st_mtime": inode.mtime_ns,
+            "st_ctime": inode.ctime_ns,
+        }
+
+    def readlink(self, path: str) -> str:
+        """readlink(2)."""
+        return self.volume.readlink(self._inode(path).ino).decode(_ENCODING)
+
+    def mknod(self, path: str, mode: int, device: int) -> None:
+        """mknod(2)."""
+        self.volume.mknod(*self._place(path), mode, *_user(), device)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """mkdir(2)."""
+        self.volume.mkdir(*self._place(path), mode, *_user())
+
+    def symlink(self, path: str, target: str) -> None:
+        """symlink(2): make `path` point to `target`."""
+        self.volume.symlink(*self._place(path), target.encode(_ENCODING), *_user())
+
+    def link(self, path: str, source: str) -> None:
+        """link(2): give `source` the further name `path`."""
+        self.volume.link(self._inode(source).ino, *self._place(path))
+
+    def unlink(self, path: str) -> None:
+        """unlink(2)."""
+        self.volume.unlink(*self._place(path))
+        self._pages.moved(path)
+
+    def rmdir(self, path: str) -> None:
+        """rmdir(2)."""
+        self.volume.rmdir(*self._place(path))
+
+    def rename(self, old: str, new: str) -> None:
+        """rename(2)."""
+        is_directory = self._inode(old).is_directory
+        self.volume.rename(*self._place(old), *self._place(new))
+        if is_directory:
+            self._pages.clear()
+        else:
+            self._pages.moved(old, new)
+
+    # -- attributes -----------------------------------------------------------
+
+    def chmod(self, path: str, mode: int) -> None:
+        """chmod(2); the kernel has checked who asks."""
+        self.volume.setattr(self._inode(path).ino, mode=stat.S_IMODE(mode))
+
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        """chown(2); -1 leaves an id as it is."""
+        self.volume.setattr(
+            self._inode(path).ino,
+            uid=None if uid == -1 else uid,
+            gid=None if gid == -1 else gid,
+        )
+
+    def truncate(self, path: str | None, length: int, fi: Any = None) -> None:
+        """truncate(2) and ftruncate(2)."""
+        if path is None or fi is not None:
+            inode = self.volume.files.get(fi.fh).inode
+        else:
+            inode = self._inode(path)
+        self.volume.setattr(inode.ino, size=length)
+
+    def utimens(self, path: str, times: tuple[int | None, int | None]) -> None:
+        """utimensat(2): ns since 1970; None leaves a time as it is."""
+        atime, mtime = times
+        self.volume.setattr(self._inode(path).ino, atime_ns=atime, mtime_ns=mtime)
+
+    def statfs(self, _path: str) -> dict[str, int]:
+        """statfs(2)."""
+        counts = self.volume.statistics()
+        return {
+            "f_bsize": counts.block_size,
+            "f_frsize": counts.block_size,
+            "f_blocks": counts.blocks,
+            "f_bfree": counts.free_blocks,
+            "f_bavail": counts.free_blocks,
+            "f_files": counts.inodes,
+            "f_ffree": counts.free_inodes,
+            "f_favail": counts.free_inodes,
+            "f_namemax": NAME_MAX,
+        }
+
+    # -- open files -----------------------------------------------------------
+
+    def create(self, path: str, mode: int, fi: Any) -> int:
+        """open(2) with O_CREAT, of a name that is not there."""
+        inode = self.volume.mknod(*self._place(path), mode, *_user())
+        return self._open(path, inode, fi)
+
+    def open(self, path: str, fi: Any) -> int:
+        """open(2)."""
+        return self._open(path, self._inode(path), fi)
+
+    def _open(self, path: str, inode: Inode, fi: Any) -> int:
+        file = self.volume.open(inode.ino, fi.flags)
+        fi.fh = file.handle
+        fi.keep_cache = self._pages.opened(path, file)
+        return 0
+
+    def read(self, _path: str | None, size: int, offset: int, fi: Any) -> bytes:
+        """read(2), and the kernel's read-ahead."""
+        return self.volume.read(fi.fh, size, offset)
+
+    def write(self, _path: str | None, content: bytes, offset: int, fi: Any) -> int:
+        """write(2); for O_APPEND the kernel has found the offset."""
+        file = self.volume.files.get(fi.fh)
+        self._pages.before_write(file)
+        return self.volume.write(fi.fh, content, offset)
+
+    def release(self, _path: str | None, fi: Any) -> None:
+        """The last close of what one open(2) gave."""
+        self._pages.closed(self.volume.files.get(fi.fh))
+        self.volume.release(fi.fh)
+
+    def fsync(self, _path: str | None, _datasync: int, fi: Any) -> None:
+        """fsync(2) and fdatasync(2)."""
+        self.volume.fsync(fi.fh)
+
+    def opendir(self, path: str) -> int:
+        """opendir(3): the handle keeps a directory that is removed meanwhile."""
+        return self.volume.open(self._inode(path).ino, os.O_RDONLY | os.O_DIRECTORY).handle
+
+    def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
+        """readdir(3): all names at once; libfuse hands them out in pieces."""
+        listed = self.volume.readdir(self.volume.files.get(handle).inode.ino)
+        return (
+            (name.decode(_ENCODING), {"st_ino": ino, "st_mode": MODE_OF_TYPE.get(code, 0)}, 0)
+            for name, ino, code in listed
+        )
+
+    def releasedir(self, _path: str | None, handle: int) -> None:
+        """closedir(3)."""
+        self.volume.release(handle)
+
+    def fsyncdir(self, _path: str | None, _datasync: int, _handle: int) -> None:
+        """fsync(2) of a directory."""
+        self.volume.sync()
+
+
+class _Binding(fuse.FUSE):  # type: ignore[misc]
+    """fusepy with the one callback that loses information."""
+
+    def utimens(self, path: bytes, buffer: Any) -> int:
+        """Tell "now" and "leave it" from times, which fusepy adds to one number."""
+        now = self.operations.volume.clock()
+        times = (
+            _time_or_none(buffer.contents.actime, now),
+            _time_or_none(buffer.contents.modtime, now),
+        )
+        self.operations("utimens", path.decode(self.encoding), times)
+        return 0
+
+
+def _time_or_none(timespec: Any, now: int) -> int | None:
+    if timespec.tv_nsec == _UTIME_OMIT:
+        return None
+    if timespec.tv_nsec == _UTIME_NOW:
+        return now
+    return int(timespec.tv_sec * 10**9 + timespec.tv_nsec)
+
+
+def _user() -> tuple[int, int]:
+    """User and group of the process whose request is being served."""
+    uid, gid, _pid = fuse.fuse_get_context()
+    return uid, gid
+
+
+def serve(adapter: FuseAdapter, image: str, mount_point: str, options: dict[str, Any]) -> None:
+    """Mount and answer requests until the mount is gone.
+
+    `image` is the absolute path that `mount` shows; `options` are libfuse's, by
+    name.  One thread: the volume has one lock, and a second thread would only
+    wait for it.  SIGTERM, SIGINT and SIGHUP unmount.  Raises RuntimeError when
+    libfuse could not mount; it has then written the reason to stderr.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
+    _Binding(
+        adapter,
+        os.fsencode(mount_point).decode(_ENCODING),
+        raw_fi=True,
+        encoding=_ENCODING,
+        foreground=True,
+        nothreads=True,
+        fsname=_escape(os.fsencode(image).decode(_ENCODING)),
+        subtype="vsfs",
+        use_ino=True,
+        hard_remove=True,
+        big_writes=True,
+        attr_timeout=0,
+        entry_timeout=_NAMES_ARE_VALID_FOR,
+        negative_timeout=_NAMES_ARE_VALID_FOR,
+        **options,
+    )
+
+
+def _end_on_signal(fuse_pointer: int, finished: threading.Event) -> None:
+    """Unmount when the process is asked to end; runs in a thread of its own.
+
+    libfuse's own handlers are gone while it unmounts, and a second SIGTERM then
+    would end the process before its last commit.  So the signals stay blocked,
+    and this thread takes them.
+    """
+    signal.sigwait(_ENDING)
+    fuse._libfuse.fuse_exit(ctypes.c_void_p(fuse_pointer))
+    while not finished.wait(_WAKE_SECONDS):
+        # the main thread waits for the kernel's next request: interrupt it
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
+def _escape(value: str) -> str:
+    """A value for libfuse's comma-separated options."""
+    return value.replace("\\", "\\\\").replace(",", "\\,")
