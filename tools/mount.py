@@ -289,6 +289,7 @@ def _redirect_stderr(complaints: IO[bytes]) -> int:
 
 def _restore_stderr(copy: int, complaints: IO[bytes]) -> None:
     os.dup2(copy, 2)
+    os.close(copy)  # whoever waits for the end of our stderr must not wait for the mount's
     complaints.seek(0)
     os.write(2, complaints.read())
 
@@ -314,6 +315,7 @@ def _report_failure(
     complaints.seek(0)
     text = complaints.read().decode(errors="replace").strip()
     os.dup2(stderr, 2)
+    os.close(stderr)
     message = f"cannot mount on {mount_point}: {_advice(text)}"
     if report is None:
         return fail(PROGRAM, message)
