@@ -250,7 +250,8 @@ class BlockMap:
 
     def _free_tree(self, inode: Inode, block: int, level: int) -> None:
         """Free an indirect block and all below it; its contents stay as they are."""
-        for role, run in self._tree_runs(inode, block, level):
+        # all of them first: freeing an indirect block drops it from the cache
+        for role, run in list(self._bounded(inode, self._tree_runs(inode, block, level))):
             self._release(inode, role, run)
 
     def _release(self, inode: Inode, role: Kind, run: Run) -> None:
@@ -282,7 +283,7 @@ class BlockMap:
         The pointers stay as they are, so that a deleted file can be looked at,
         and so that a crash before the commit finds the file whole.
         """
-        for role, run in self.all_runs(inode):
+        for role, run in list(self.all_runs(inode)):
             self._forget(inode, role, run)
             self.bitmap.free(run.block, run.count)
 
@@ -291,10 +292,16 @@ class BlockMap:
 
         An indirect block comes before what it points to.
         """
+        return self._bounded(inode, self._walk(inode))
+
+    def _bounded(
+        self, inode: Inode, runs: Iterator[tuple[Kind, Run]]
+    ) -> Iterator[tuple[Kind, Run]]:
+        """Raise Corrupt after more blocks than the inode owns: pointers may loop."""
         count = 0
-        for role, run in self._walk(inode):
+        for role, run in runs:
             count += run.count
-            if count > inode.blocks:  # also ends a walk through pointers that loop
+            if count > inode.blocks:
                 raise self._too_many(inode)
             yield role, run
 
