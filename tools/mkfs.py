@@ -50,7 +50,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("-F", dest="force", action="store_true", help="also over what is there")
     parser.add_argument("-q", dest="quiet", action="store_true", help="print nothing")
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)  # SIZE may come after options
 
 
 def _size(text: str) -> int:

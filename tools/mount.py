@@ -134,7 +134,7 @@ options for -o, separated by commas:
     )
     parser.add_argument("-r", dest="read_only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-t", dest="_type", help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 class _CannotMount(Exception):
