@@ -75,6 +75,12 @@ extras=
 [ "$target" = lint ] && extras='[test,lint]' # mypy reads the tests' libraries, too
 say "installing vsfs into .venv"
 rm -rf build
-.venv/bin/pip install --quiet --disable-pip-version-check "setuptools>=68" wheel
-.venv/bin/pip install --quiet --disable-pip-version-check --no-build-isolation ".$extras"
+install() { # pip's warnings matter only when it fails
+    .venv/bin/pip install --quiet --disable-pip-version-check "$@" 2>.venv/pip-errors || {
+        cat .venv/pip-errors >&2
+        return 1
+    }
+}
+install "setuptools>=68" wheel
+install --no-build-isolation ".$extras"
 rm -rf build ./*.egg-info
