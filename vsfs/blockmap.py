@@ -263,7 +263,7 @@ class BlockMap:
         inode.blocks -= run.count
 
     def _forget(self, inode: Inode, role: Kind, run: Run) -> None:
-        if role == Kind.INDIRECT or inode.is_directory:  # what the cache may hold
+        if role != Kind.DATA or inode.is_directory:  # what the cache may hold
             for block in range(run.block, run.block + run.count):
                 self._cache.forget(block)
 
@@ -288,7 +288,7 @@ class BlockMap:
             self.bitmap.free(run.block, run.count)
 
     def all_runs(self, inode: Inode) -> Iterator[tuple[Kind, Run]]:
-        """Every block the inode owns, holes left out: (INDIRECT or DATA, run).
+        """Every block the inode owns, holes left out: (what it holds, run).
 
         An indirect block comes before what it points to.
         """
@@ -313,6 +313,8 @@ class BlockMap:
             block = inode.pointers[DIRECT_POINTERS + level - 1]
             if block:
                 yield from self._tree_runs(inode, block, level)
+        if inode.attribute_block:
+            yield Kind.ATTRIBUTE, Run(inode.attribute_block, 1)
 
     def _tree_runs(self, inode: Inode, block: int, level: int) -> Iterator[tuple[Kind, Run]]:
         yield Kind.INDIRECT, Run(block, 1)

@@ -258,7 +258,7 @@ class BufferCache:
         Each stage is durable before the next one starts:
 
         0. file data, and blocks that nothing on disk points to yet;
-        1. inodes and indirect blocks: they point to what stage 0 wrote;
+        1. inodes, indirect and attribute blocks: they point to what stage 0 wrote;
         2. directories: a name only after its inode.  Blocks that a rename moved
            a name into go before those it left;
         3. bitmaps and superblock: a block or an inode becomes free only after
@@ -278,7 +278,7 @@ class BufferCache:
     def _stage(self, buffer: Buffer) -> int:
         if buffer.fresh:
             return 0
-        if buffer.kind in (Kind.INODE_TABLE, Kind.INDIRECT):
+        if buffer.kind in (Kind.INODE_TABLE, Kind.INDIRECT, Kind.ATTRIBUTE):
             return 1
         if buffer.kind == Kind.DIRECTORY:
             if buffer.block_no in self._gaining:

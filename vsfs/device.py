@@ -38,7 +38,8 @@ class Kind(enum.IntEnum):
     INODE_TABLE = 3
     DIRECTORY = 4
     INDIRECT = 5
-    DATA = 6
+    ATTRIBUTE = 6
+    DATA = 7
 
     @property
     def label(self) -> str:

@@ -44,6 +44,10 @@ _MIN_RECORD: Final = record_size(1)
 _TRIES: Final = 8
 
 
+#: Blocks whose place is looked up together when a directory is first read.
+_LOAD_BLOCKS: Final = 256
+
+
 class Entry(NamedTuple):
     """What a name stands for, and where its record is.
 
@@ -107,15 +111,18 @@ class Directory:
     def _load(self) -> None:
         inode = self.inode
         count = inode.size // self._block_size
-        for run in self._map.runs(inode, 0, count):
-            if not run.block:
-                block, offset = self._cache.geometry.inode_location(inode.ino)
-                raise Corrupt(
-                    f"directory {inode.ino}", block, offset, "a hole in it", f"{count} blocks"
-                )
-            self._blocks.extend(range(run.block, run.block + run.count))
-        for file_block in range(count):
-            self._index_block(file_block)
+        # In pieces: a damaged size may claim terabytes, and the first block that
+        # is no directory's ends it.
+        for first in range(0, count, _LOAD_BLOCKS):
+            for run in self._map.runs(inode, first, min(_LOAD_BLOCKS, count - first)):
+                if not run.block:
+                    block, offset = self._cache.geometry.inode_location(inode.ino)
+                    raise Corrupt(
+                        f"directory {inode.ino}", block, offset, "a hole in it", f"{count} blocks"
+                    )
+                self._blocks.extend(range(run.block, run.block + run.count))
+            for file_block in range(first, len(self._blocks)):
+                self._index_block(file_block)
         for name in (b".", b".."):
             if name not in self.entries:
                 raise Corrupt(

@@ -492,8 +492,8 @@ _TIMES: Final = slice(InodeRecord._fields.index("atime_ns"), InodeRecord._fields
 _EPOCHS: Final = slice(_TIMES.stop + 3, _TIMES.stop + 3 + 4)  # flags, generation, device between
 _POINTERS: Final = slice(_EPOCHS.stop, _EPOCHS.stop + DIRECT_POINTERS + INDIRECT_LEVELS)
 _EPOCH_ZERO: tuple[int, ...] = (0, 0, 0, 0)
-MIN_TIME_NS: Final = -(2**71)  # 72 bits, signed
-MAX_TIME_NS: Final = 2**71 - 1
+MIN_TIME_NS: Final = -(128 << 64) - 2**63  # the lowest epoch and the lowest 64 bits
+MAX_TIME_NS: Final = (127 << 64) + 2**63 - 1
 
 
 def decode_inode(data: bytes | bytearray, offset: int = 0) -> InodeRecord:
@@ -538,8 +538,10 @@ def check_inode(ino: int, data: bytes, geometry: Geometry) -> InodeRecord:
     record = decode_inode(data)
     block, offset = geometry.inode_location(ino)
 
-    def bad(field: str, found: object, expected: str) -> Corrupt:
+    def bad(field: str, found: object, expected: str, element: int | None = None) -> Corrupt:
         at = next(f.offset for f in fields(INODE) if f.name == field)
+        if element is not None:
+            field, at = f"{field}[{element}]", at + element * 4
         return Corrupt(f"inode {ino} field {field}", block, offset + at, str(found), expected)
 
     checksum = inode_checksum(ino, data)
@@ -555,13 +557,17 @@ def check_inode(ino: int, data: bytes, geometry: Geometry) -> InodeRecord:
         raise bad("size", record.size, f"at most {geometry.max_file_size}")
     if stat.S_ISDIR(record.mode) and (record.size == 0 or record.size % geometry.block_size):
         raise bad("size", record.size, "whole blocks, since it is a directory")
+    if stat.S_ISDIR(record.mode) and record.size // geometry.block_size > geometry.data_blocks:
+        # it has no holes; also bounds what reading one through looping pointers can take
+        raise bad("size", record.size, f"at most {geometry.data_blocks} blocks, the data region")
     if record.blocks > geometry.data_blocks:
         raise bad("blocks", record.blocks, f"at most {geometry.data_blocks}")
     data_start, end = geometry.data_start, geometry.block_count
     for index, pointer in enumerate((*record.pointers, record.attribute_block)):
         if pointer and not data_start <= pointer < end:
-            field = POINTER_FIELDS[index]
-            raise bad(field, pointer, f"0 or a block from {data_start} to {end - 1}")
+            expected = f"0 or a block from {data_start} to {end - 1}"
+            element = index if index < DIRECT_POINTERS else None
+            raise bad(POINTER_FIELDS[index], pointer, expected, element)
     return record
 
 

@@ -292,7 +292,10 @@ class Volume:
 
         Raises ENOENT, ENOTDIR, ENAMETOOLONG.
         """
-        entry = self._directory(parent).entries.get(name)
+        directory = self._directory(parent)
+        entry = directory.entries.get(name)
+        if entry is not None and name == b".." and directory.inode.nlink == 0:
+            raise posix_error(errno.ENOENT)  # removed, but open: its parent may be gone, too
         if entry is None:
             if len(name) > NAME_MAX:
                 raise posix_error(errno.ENAMETOOLONG)
@@ -382,7 +385,7 @@ class Volume:
 
     @operation
     def symlink(self, parent: int, name: bytes, target: bytes, uid: int, gid: int) -> Inode:
-        """Make a symbolic link to `target` (1 to 4095 bytes); up to 112 are inline."""
+        """Make a symbolic link to `target` (1 to 4095 bytes); up to 108 are inline."""
         if not target:
             raise posix_error(errno.ENOENT)
         if len(target) > SYMLINK_MAX:
@@ -402,6 +405,7 @@ class Volume:
         directory = self._directory_for_new(parent, name)
         if stat.S_IFMT(mode) not in TYPE_OF_MODE:
             raise posix_error(errno.EINVAL)
+        _require_32_bits(uid, gid, device)
         if directory.inode.mode & stat.S_ISGID:
             gid = directory.inode.gid
         now = self.clock()
@@ -620,6 +624,7 @@ class Volume:
         EINVAL for the size of what has none, EFBIG.
         """
         inode = self.inodes.get(ino)
+        _require_32_bits(uid or 0, gid or 0)
         self.inodes.modify(inode)
         inode.ctime_ns = self.clock()
         if mode is not None:
@@ -699,6 +704,12 @@ class Volume:
         with self.lock:
             self.files.get(handle)
             self.sync()
+
+
+def _require_32_bits(*numbers: int) -> None:
+    """Raise EINVAL for a user, group or device number that the disk has no room for."""
+    if not all(0 <= number < 2**32 for number in numbers):
+        raise posix_error(errno.EINVAL)
 
 
 def _clamp_time(time_ns: int) -> int:

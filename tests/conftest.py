@@ -1,0 +1,86 @@
+"""Fixtures: filesystems in memory whose image is checked when the test ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+import vsfs
+
+# pytest imports tests by path here, so that no two of them share a namespace;
+# only what they share is a package, found from this directory.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support.images import ALICE, ROOT, as_user, blank, image_of, mount
+from support.rawwalk import walk
+
+# By default each run makes the same examples.  VSFS_TEST_EXAMPLES=20 makes 20
+# times as many, others each time; a failure prints how to repeat it.
+MORE = int(os.environ.get("VSFS_TEST_EXAMPLES", "0"))
+settings.register_profile(
+    "vsfs",
+    max_examples=100 * (MORE or 1),
+    derandomize=not MORE,
+    database=None,
+    deadline=None,
+    print_blob=True,
+)
+settings.load_profile("vsfs")
+
+MakeFs = Callable[..., vsfs.FileSystem]
+
+
+@pytest.fixture
+def make_fs() -> Iterator[MakeFs]:
+    """Makes filesystems in memory; each is unmounted and checked at the end."""
+    made: list[vsfs.FileSystem] = []
+
+    def make_one(
+        size: int = 256 * 1024,
+        *,
+        user: vsfs.Credentials = ROOT,
+        block_size: int = 4096,
+        inode_count: int | None = None,
+        **options: Any,
+    ) -> vsfs.FileSystem:
+        device = blank(size, block_size=block_size, inode_count=inode_count)
+        made.append(mount(device, user, **options))
+        return made[-1]
+
+    yield make_one
+    for fs in made:
+        fs.unmount()
+        assert walk(image_of(fs)).findings == []
+
+
+@pytest.fixture
+def fs(make_fs: MakeFs) -> vsfs.FileSystem:
+    """A filesystem of the default size, used by root."""
+    return make_fs()
+
+
+@pytest.fixture
+def small_fs(make_fs: MakeFs) -> vsfs.FileSystem:
+    """One with blocks of 512 bytes, whose files soon need indirect blocks."""
+    return make_fs(block_size=512)
+
+
+@pytest.fixture
+def alice_fs(make_fs: MakeFs) -> vsfs.FileSystem:
+    """One whose root anybody may write to, used by somebody who is not root."""
+    fs = make_fs()
+    fs.chmod("/", 0o777)
+    return as_user(fs, ALICE)
+
+
+@pytest.fixture(params=[512, 1024, 4096, 65536])
+def any_fs(request: pytest.FixtureRequest, make_fs: MakeFs) -> vsfs.FileSystem:
+    """One for each of several block sizes."""
+    block_size: int = request.param
+    return make_fs(max(256 * 1024, 64 * block_size), block_size=block_size)

@@ -1,0 +1,1 @@
+"""What several tests share: an oracle for images, and makers of images in memory."""
