@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import errno
 import heapq
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, overload
 
@@ -156,6 +158,7 @@ class FileSystem:
         self._walker = Walker(volume, self.credentials)
         self._files: dict[int, OpenFile] = {}
         self._free_fds: list[int] = []
+        self._current: OpenFile | None = None  # the current directory; None is the root
         self._umask = 0o022
 
     @classmethod
@@ -207,7 +210,7 @@ class FileSystem:
             if not created:
                 self._check_open(inode, path, flags)
             if flags & os.O_TRUNC and inode.is_regular and not created:
-                self.volume.setattr(inode.ino, size=0)
+                self._resize(inode, 0)
             file = self.volume.open(inode.ino, flags)
             fd = heapq.heappop(self._free_fds) if self._free_fds else _FIRST_FD + len(self._files)
             self._files[fd] = file
@@ -218,12 +221,12 @@ class FileSystem:
         if not flags & os.O_CREAT:
             return self._walker.find(path, follow=follow), False
         place = self._walker.place(path, follow=follow and not flags & os.O_EXCL)
+        if place.wants_directory and place.name not in (b".", b".."):
+            raise posix_error(errno.EISDIR, place.path)
         if place.inode is not None:
             if flags & os.O_EXCL:
                 raise posix_error(errno.EEXIST, place.path)
             return place.inode, False
-        if place.wants_directory:
-            raise posix_error(errno.EISDIR, place.path)
         self._walker.require_change(place)
         permissions = stat.S_IMODE(mode) & ~self._umask
         return self._make(place, stat.S_IFREG | permissions), True
@@ -231,10 +234,10 @@ class FileSystem:
     def _check_open(self, inode: Inode, path: StrPath, flags: int) -> None:
         writing = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
         name = os.fspath(path)
-        if inode.is_symlink:
-            raise posix_error(errno.ELOOP, name)
         if flags & os.O_DIRECTORY and not inode.is_directory:
             raise posix_error(errno.ENOTDIR, name)
+        if inode.is_symlink:
+            raise posix_error(errno.ELOOP, name)
         if inode.is_directory and (writing or flags & os.O_CREAT):
             raise posix_error(errno.EISDIR, name)
         if not (inode.is_directory or inode.is_regular):
@@ -288,12 +291,12 @@ class FileSystem:
         """os.write: at the descriptor's offset, or at the end with O_APPEND."""
         with self.volume.lock:
             file = self._file_for(fd, writing=True)
-            if file.flags & os.O_APPEND:
-                written, file.offset = self.volume.append(file.handle, content)
-            else:
+            if not file.flags & os.O_APPEND:
                 written = self.pwrite(fd, content, file.offset)
                 file.offset += written
-            self._clear_set_id(file.inode)
+                return written
+            written, file.offset = self.volume.append(file.handle, content)
+            self._clear_set_id(file.inode, written)
             return written
 
     def pwrite(self, fd: int, content: BytesLike, offset: int, /) -> int:
@@ -303,13 +306,27 @@ class FileSystem:
             if offset < 0:
                 raise posix_error(errno.EINVAL)
             if file.flags & os.O_APPEND:
-                return self.volume.append(file.handle, content)[0]
-            return self.volume.write(file.handle, content, offset)
+                written, _ = self.volume.append(file.handle, content)
+            else:
+                written = self.volume.write(file.handle, content, offset)
+            self._clear_set_id(file.inode, written)
+            return written
 
-    def _clear_set_id(self, inode: Inode) -> None:
+    def _clear_set_id(self, inode: Inode, written: int) -> None:
         """A write by a user takes set-user-ID and set-group-ID away."""
-        if inode.mode & _SET_ID and not self.credentials.is_root:
-            self.volume.setattr(inode.ino, mode=inode.mode & ~_SET_ID)
+        if written and inode.mode & _SET_ID and not self.credentials.is_root:
+            self.volume.setattr(inode.ino, mode=self._without_set_id(inode))
+
+    def _without_set_id(self, inode: Inode) -> int:
+        """The mode of a file that a user has changed."""
+        mode = inode.mode & ~stat.S_ISUID
+        # without the execute bit it means mandatory locking, not a group to run as
+        if mode & stat.S_IXGRP or not self._is_in_group_of(inode):
+            mode &= ~stat.S_ISGID
+        return mode
+
+    def _is_in_group_of(self, inode: Inode) -> bool:
+        return self.credentials.is_root or self.credentials.in_group(inode.gid)
 
     def lseek(self, fd: int, position: int, whence: int, /) -> int:
         """os.lseek: move the descriptor's offset; return the new one."""
@@ -334,7 +351,12 @@ class FileSystem:
         file = self._file(fd)
         if not file.writable or length < 0 or not file.inode.is_regular:
             raise posix_error(errno.EINVAL)
-        self.volume.setattr(file.inode.ino, size=length)
+        self._resize(file.inode, length)
+
+    def _resize(self, inode: Inode, size: int) -> None:
+        changed = inode.mode & _SET_ID and not self.credentials.is_root
+        mode = self._without_set_id(inode) if changed else None
+        self.volume.setattr(inode.ino, size=size, mode=mode)
 
     def fsync(self, fd: int) -> None:
         """os.fsync: durable when this returns."""
@@ -445,14 +467,22 @@ class FileSystem:
 
     def chdir(self, path: StrPath) -> None:
         """os.chdir."""
-        inode = self._walker.find(path)
-        if not inode.is_directory:
-            raise posix_error(errno.ENOTDIR, os.fspath(path))
-        self._walker.require(inode, os.X_OK, os.fspath(path))
-        self._walker.current = inode.ino
+        with self.volume.lock:
+            inode = self._walker.find(path)
+            if not inode.is_directory:
+                raise posix_error(errno.ENOTDIR, os.fspath(path))
+            self._walker.require(inode, os.X_OK, os.fspath(path))
+            # open, so that its inode is nobody else's even after its removal
+            before, self._current = self._current, self.volume.open(inode.ino, os.O_DIRECTORY)
+            self._walker.current = inode.ino
+            if before is not None:
+                self.volume.release(before.handle)
 
     def getcwd(self) -> str:
-        """os.getcwd: found through the `..` entries, as getcwd(3) once did."""
+        """os.getcwd: found through the `..` entries, as getcwd(3) once did.
+
+        Raises ENOENT if it was removed.
+        """
         names: list[bytes] = []
         ino = self._walker.current
         while ino != ROOT_INO:
@@ -506,6 +536,8 @@ class FileSystem:
         target = os.fsencode(src)
         if not target:
             raise posix_error(errno.ENOENT, os.fspath(src))
+        if b"\0" in target:
+            raise ValueError("embedded null byte")  # as os does
         place = self._walker.new_place(dst)
         user = self.credentials
         self.volume.symlink(place.parent.ino, place.name, target, user.uid, user.gid)
@@ -545,7 +577,7 @@ class FileSystem:
     def rename(self, src: StrPath, dst: StrPath) -> None:
         """os.rename: move `src` to `dst`, replacing what is there."""
         with self.volume.lock:
-            old = self._walker.existing_place(src)
+            old = self._walker.place(src, follow=False)
             new = self._walker.place(dst, follow=False)
             self._walker.check_rename(old, new)
             self.volume.rename(old.parent.ino, old.name, new.parent.ino, new.name)
@@ -565,7 +597,7 @@ class FileSystem:
         if inode.is_symlink:
             raise posix_error(errno.EOPNOTSUPP, _name(path))
         self._walker.require_owner(inode, _name(path))
-        if not (self.credentials.is_root or self.credentials.in_group(inode.gid)):
+        if not self._is_in_group_of(inode):
             mode &= ~stat.S_ISGID
         self.volume.setattr(inode.ino, mode=mode)
 
@@ -577,17 +609,14 @@ class FileSystem:
         user = self.credentials
         new_uid = None if uid == -1 else uid
         new_gid = None if gid == -1 else gid
-        if not user.is_root and (
-            inode.uid != user.uid
-            or new_uid not in (None, inode.uid)
-            or not (new_gid in (None, inode.gid) or user.in_group(gid))
+        owner = inode.uid == user.uid
+        if not user.is_root and not (
+            (new_uid is None or (owner and uid == inode.uid))
+            and (new_gid is None or (owner and (gid == inode.gid or user.in_group(gid))))
         ):
             raise posix_error(errno.EPERM, _name(path))
-        mode = None
-        if inode.is_regular and inode.mode & _SET_ID:
-            mode = inode.mode & ~stat.S_ISUID
-            if mode & stat.S_IXGRP:  # otherwise the bit means mandatory locking
-                mode &= ~stat.S_ISGID
+        changed = inode.mode & _SET_ID and not inode.is_directory
+        mode = self._without_set_id(inode) if changed else None
         self.volume.setattr(inode.ino, mode=mode, uid=new_uid, gid=new_gid)
 
     def lchown(self, path: StrPath, uid: int, gid: int) -> None:
@@ -605,7 +634,7 @@ class FileSystem:
         if inode.is_directory:
             raise posix_error(errno.EISDIR, os.fspath(path))
         self._walker.require(inode, os.W_OK, os.fspath(path))
-        self.volume.setattr(inode.ino, size=length)
+        self._resize(inode, length)
 
     def utime(
         self,
@@ -627,8 +656,13 @@ class FileSystem:
             self._walker.require_owner(inode, _name(path))
         if ns is None:
             assert times is not None
-            ns = (round(times[0] * 1e9), round(times[1] * 1e9))
+            ns = (_nanoseconds(times[0]), _nanoseconds(times[1]))
         self.volume.setattr(inode.ino, atime_ns=ns[0], mtime_ns=ns[1])
+
+
+def _nanoseconds(seconds: float) -> int:
+    """Seconds in ns, rounded down as os.utime does; a float's product would be inexact."""
+    return math.floor(Fraction(seconds) * 10**9)
 
 
 def _name(path: StrPath | int) -> str | bytes | None:

@@ -90,9 +90,10 @@ class Walker:
     def find(self, path: StrPath, *, follow: bool = True) -> Inode:
         """The inode that `path` names.
 
-        Raises ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
+        A symbolic link is followed with `follow`, or before a slash.  Raises
+        ENOENT, ENOTDIR, EACCES, ELOOP, ENAMETOOLONG.
         """
-        place = self.place(path, follow=follow)
+        place = self.place(path, follow=follow or os.fsencode(path).endswith(b"/"))
         if place.inode is None:
             raise posix_error(errno.ENOENT, place.path)
         if place.wants_directory and not place.inode.is_directory:
@@ -102,7 +103,8 @@ class Walker:
     def place(self, path: StrPath, *, follow: bool = True) -> Place:
         """Where the last component of `path` is; only that one may be missing.
 
-        A symbolic link there is followed with `follow`, or before a slash.
+        A symbolic link there is followed only with `follow`: what makes, removes
+        or moves a name means the link itself, even before a slash.
         """
         shown = os.fspath(path)
         whole = _checked(path, shown)
@@ -121,7 +123,7 @@ class Walker:
                 if components:
                     raise posix_error(errno.ENOENT, shown)
                 return Place(parent, name, None, wants_directory, shown)
-            if child.is_symlink and (components or follow or wants_directory):
+            if child.is_symlink and (components or follow):
                 links += 1
                 if links > _MAX_LINKS:
                     raise posix_error(errno.ELOOP, shown)
@@ -197,18 +199,19 @@ class Walker:
 
     def check_rename(self, old: Place, new: Place) -> None:
         """All that rename(2) checks before it looks at links and emptiness."""
-        assert old.inode is not None
         if {old.name, new.name} & {b".", b".."}:
             raise posix_error(errno.EBUSY, old.path)
+        if old.inode is None:
+            raise posix_error(errno.ENOENT, old.path)
+        if (old.wants_directory or new.wants_directory) and not old.inode.is_directory:
+            raise posix_error(errno.ENOTDIR, old.path)
+        if new.inode is old.inode:
+            return  # two names of one file: nothing will change
         self.require_removal(old)
         if new.inode is None:
             self.require_change(new)
         else:
             self.require_removal(new)
-        if (old.wants_directory or new.wants_directory) and not old.inode.is_directory:
-            raise posix_error(errno.ENOTDIR, old.path)
-        if new.wants_directory and new.inode is not None and not new.inode.is_directory:
-            raise posix_error(errno.ENOTDIR, new.path)
         if old.inode.is_directory and old.parent is not new.parent:
             # its `..` will change
             self.require(old.inode, os.W_OK, old.path)
