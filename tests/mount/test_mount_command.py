@@ -339,7 +339,8 @@ def overwrite(image: Path, offset: int, content: bytes) -> None:
 def set_feature(image: Path, field: str) -> None:
     """Set an unknown feature bit, with the checksum right."""
     superblock = decode_superblock(image.read_bytes()[:512])
-    overwrite(image, 0, encode_superblock(superblock._replace(**{field: 1 << 31})))
+    changes: dict[str, Any] = {field: 1 << 31}
+    overwrite(image, 0, encode_superblock(superblock._replace(**changes)))
 
 
 def read_names(image: Path) -> list[str]:
