@@ -9,11 +9,9 @@ from typing import Final
 from uuid import UUID
 
 from vsfs.errors import NoSpace
-from vsfs.filesystem import FileSystem
 from vsfs.layout import INODE_SIZE, Geometry
 from vsfs.lock import mount_points
 from vsfs.mkfs import Identity, format_image, plan_for
-from vsfs.walk import Credentials
 
 from .messages import explain, fail
 from .sizes import parse_size, show_size
@@ -130,7 +128,10 @@ def _make(arguments: argparse.Namespace, identity: Identity, *, stable_times: bo
 
 
 def _fill(arguments: argparse.Namespace, identity: Identity, *, stable_times: bool) -> None:
-    from vsfs.populate import Populator  # noqa: PLC0415  (only -d needs it)
+    # late: without -d nothing but the format is needed
+    from vsfs.filesystem import FileSystem  # noqa: PLC0415
+    from vsfs.populate import Populator  # noqa: PLC0415
+    from vsfs.walk import Credentials  # noqa: PLC0415
 
     options = {"clock": lambda: identity.now_ns} if stable_times else {}
     with FileSystem.open(arguments.image, credentials=Credentials(0, 0), **options) as fs:

@@ -17,22 +17,26 @@ of OSTEP's chapter 40: layout, device, buffer, bitmap, inode, blockmap,
 directory, openfiles, volume, filesystem.
 """
 
-from vsfs.device import BlockDevice, FileDevice, MemoryDevice
-from vsfs.errors import (
-    Corrupt,
-    ImageBusy,
-    ImpossibleSize,
-    NoSpace,
-    NotVsfs,
-    ReadOnly,
-    UnknownFeature,
-    VsfsError,
-)
-from vsfs.filesystem import DirEntry, FileSystem
-from vsfs.layout import Geometry, Superblock
-from vsfs.mkfs import format_image
-from vsfs.volume import Volume
-from vsfs.walk import Credentials
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsfs.device import BlockDevice, FileDevice, MemoryDevice
+    from vsfs.errors import (
+        Corrupt,
+        ImageBusy,
+        ImpossibleSize,
+        NoSpace,
+        NotVsfs,
+        ReadOnly,
+        UnknownFeature,
+        VsfsError,
+    )
+    from vsfs.filesystem import DirEntry, FileSystem
+    from vsfs.layout import Geometry, Superblock
+    from vsfs.mkfs import format_image
+    from vsfs.volume import Volume
+    from vsfs.walk import Credentials
 
 __version__ = "0.1.0"
 
@@ -56,3 +60,37 @@ __all__ = [
     "VsfsError",
     "format_image",
 ]
+
+# Where each name comes from.  They are imported when first used, since a command
+# that only looks at a superblock should not wait for the whole library.
+_HOMES = {
+    "device": ("BlockDevice", "FileDevice", "MemoryDevice"),
+    "errors": (
+        "Corrupt",
+        "ImageBusy",
+        "ImpossibleSize",
+        "NoSpace",
+        "NotVsfs",
+        "ReadOnly",
+        "UnknownFeature",
+        "VsfsError",
+    ),
+    "filesystem": ("DirEntry", "FileSystem"),
+    "layout": ("Geometry", "Superblock"),
+    "mkfs": ("format_image",),
+    "volume": ("Volume",),
+    "walk": ("Credentials",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"vsfs.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'vsfs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -76,7 +76,8 @@ def wait_for_writer(image: str | os.PathLike[str]) -> list[str]:
     For readers.  Gives the mount points (which the caller then syncs); an empty
     list means that nobody is writing.  Raises ImageBusy (EBUSY) as lock_image.
     """
-    fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    # O_NONBLOCK: a fifo must not keep us waiting for somebody to open its other end
+    fd = os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         lock_image(fd, os.fspath(image), exclusive=False)
     except ImageBusy:

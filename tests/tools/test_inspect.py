@@ -1,0 +1,545 @@
+"""vsfs-inspect as people and programs use it: text, JSON, errors, exit statuses."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import json
+import os
+import pty
+import re
+import shlex
+import stat
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.images import IDENTITY, ROOT, Clock
+from vsfs_tools import inspect
+from vsfs_tools.inspect_output import RichPrinter
+
+import vsfs
+from vsfs import lock
+
+BLOCK = 4096
+ESCAPE = "\x1b"
+BRANCHES = {*"|`│├└", "|--", "`--", "├──", "└──"}
+BINARY = bytes(range(256))
+COMMANDS = [
+    [],
+    ["super"],
+    ["layout"],
+    ["bitmap"],
+    ["bitmap", "inode"],
+    ["bitmap", "data"],
+    ["inode", "0"],
+    ["inode", "/foo/large"],
+    ["inode", "/"],
+    ["block", "0"],
+    ["block", "1"],
+    ["block", "2"],
+    ["block", "3"],
+    ["block", "8"],
+    ["block", "10"],
+    ["block", "63"],
+    ["dir", "/"],
+    ["tree"],
+    ["cat", "/foo/bar"],
+]
+Run = Callable[..., str]
+
+FIGURE = """\
+layout of fresh.img: 64 blocks of 4096 bytes (256 KiB)
+
+      -Inodes--   ------------------- Data Region -------------------
+S i d I I I I I   D D D D D D D D   D D D D D D D D   D D D D D D D D
+* * * + . . . .   * . . . . . . .   . . . . . . . .   . . . . . . . .
+0             7   8            15   16           23   24           31
+
+---------------------------- Data Region ----------------------------
+D D D D D D D D   D D D D D D D D   D D D D D D D D   D D D D D D D D
+. . . . . . . .   . . . . . . . .   . . . . . . . .   . . . . . . . .
+32           39   40           47   48           55   56           63
+"""
+
+
+def put(fs: vsfs.FileSystem, path: str, content: bytes, offset: int = 0) -> None:
+    fd = fs.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+    fs.pwrite(fd, content, offset)
+    fs.close(fd)
+
+
+def build(image: Path, **geometry: Any) -> None:
+    vsfs.format_image(image, identity=IDENTITY, **geometry)
+    with vsfs.FileSystem.open(image) as fs:
+        fs.mkdir("/foo")
+        put(fs, "/foo/bar", b"hello\n")
+        put(fs, "/foo/large", bytes(60_000))
+        put(fs, "/sparse", b"end", 100_000)
+        fs.symlink("foo/bar", "/soft")
+        fs.mknod("/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        fs.mkdir("/foo/sub")
+        put(fs, "/new\nline\x1b[31m", b"")
+        put(fs, "/caf\udce9", b"")
+        put(fs, "/binary", BINARY)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A file with one of each kind; /foo is inode 3, /foo/bar 4, /foo/large 5."""
+    path = tmp_path / "disk.img"
+    build(path)
+    return path
+
+
+@pytest.fixture
+def run(image: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command on the image, which must succeed in silence; gives its output."""
+
+    def run_one(*arguments: str) -> str:
+        assert inspect.main([str(image), *arguments]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out
+
+    return run_one
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: int = 1) -> str:
+    """The one sentence on stderr of a command that fails."""
+    try:
+        assert inspect.main(arguments) == status
+    except SystemExit as error:  # argparse ends usage errors so
+        assert error.code == status  # noqa: PT017
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("vsfs-inspect: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+# -- text ---------------------------------------------------------------------
+
+
+def test_the_layout_is_drawn_as_in_the_book(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fresh = tmp_path / "fresh.img"
+    vsfs.format_image(fresh)
+    assert inspect.main([str(fresh), "layout"]) == 0
+    assert capsys.readouterr().out.startswith(FIGURE)
+
+
+@pytest.mark.parametrize(("size", "cells"), [(2**20, 256), (2**30, 300), (2**40, 300)])
+def test_the_layout_of_a_large_image_is_folded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int, cells: int
+) -> None:
+    large = tmp_path / "large.img"
+    vsfs.format_image(large, size, inode_count=1000)
+    assert inspect.main([str(large), "layout"]) == 0
+    out = capsys.readouterr().out
+    picture = [line for line in out.splitlines() if set(line) <= set("SidID ")]
+    assert 100 < sum(len(line.replace(" ", "")) for line in picture) <= cells
+    assert len(out.splitlines()) < 70
+
+
+@pytest.mark.parametrize(("ino", "line"), [
+    (10, "inode 10: 10*256 = 2560, block 3, offset 2560"),
+    (20, "inode 20: 20*256 = 5120, block 4, offset 1024"),
+])  # fmt: skip
+def test_an_inode_is_placed_as_in_the_book(run: Run, ino: int, line: str) -> None:
+    assert run("inode", str(ino)).splitlines()[0] == line
+
+
+def test_a_bitmap_is_drawn_bit_by_bit(run: Run, image: Path) -> None:
+    rows = run("bitmap", "inode").splitlines()[1:]
+    drawn = "".join("".join(row.split()[1:]) for row in rows)
+    bits = int.from_bytes(image.read_bytes()[BLOCK : BLOCK + 10], "little")
+    assert drawn == f"{bits:080b}"[::-1]
+
+
+def test_the_dump_has_every_inode_in_use(run: Run) -> None:
+    lines = run().split("inodes in use\n")[1].splitlines()[1:]
+    listed = [int(line.split()[0]) for line in lines]
+    runs = json.loads(run("bitmap", "inode", "--json"))["bitmaps"][0]["runs"]
+    assert listed == [ino for first, count in runs for ino in range(first, first + count)]
+
+
+def test_the_tree_is_drawn_with_inode_numbers(run: Run) -> None:
+    assert run("tree").splitlines()[:5] == [
+        "[2] /",
+        "|-- [3] foo",
+        "|   |-- [4] bar",
+        "|   |-- [5] large",
+        "|   `-- [9] sub",
+    ]
+    assert run("tree").splitlines()[-1] == "2 directories, 8 files"
+
+
+def test_cat_writes_the_bytes_as_they_are(
+    image: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for what, content in (
+        ("/binary", BINARY),
+        ("/soft", b"hello\n"),
+        ("4", b"hello\n"),
+        ("/sparse", bytes(100_000) + b"end"),
+    ):
+        assert inspect.main([str(image), "cat", what]) == 0
+        assert capfdbinary.readouterr() == (content, b"")
+
+
+def test_names_cannot_move_the_cursor(run: Run) -> None:
+    for command in (["tree"], ["dir", "/"], [], ["block", "8"]):
+        out = run(*command)
+        assert ESCAPE not in out
+        assert r"new\nline\x1b[31m" in out
+        assert r"caf\xe9" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_plain_output_has_no_colour_and_ends_no_line_with_blanks(
+    run: Run, command: list[str]
+) -> None:
+    out = run(*command)
+    assert ESCAPE not in out
+    assert command[:1] == ["cat"] or all(line == line.rstrip() for line in out.splitlines())
+
+
+def test_a_terminal_gets_colour_and_all_values(image: Path) -> None:
+    out = on_terminal([str(image), "super"])
+    assert ESCAPE in out
+    assert "00010203-0405-0607-0809-0a0b0c0d0e0f" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_terminal_gets_the_words_of_a_pipe(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    plain = run(*command).split()
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(inspect, "printer_for_stdout", RichPrinter)
+    assert [word for word in run(*command).split() if word not in BRANCHES] == [
+        word for word in plain if word not in BRANCHES
+    ]
+
+
+def on_terminal(arguments: list[str]) -> str:
+    """What the command prints on a terminal of 80 columns."""
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
+    environment.pop("NO_COLOR", None)
+    ours, theirs = pty.openpty()
+    code = "import sys; from vsfs_tools.inspect import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    os.close(theirs)
+    found = b""
+    while part := read_or_end(ours):
+        found += part
+    os.close(ours)
+    assert process.wait() == 0
+    return found.decode(errors="replace")
+
+
+def read_or_end(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError as error:  # the last writer closed its end
+        assert error.errno == errno.EIO  # noqa: PT017
+        return b""
+
+
+# -- JSON ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_json_is_one_object_before_or_behind_the_command(run: Run, command: list[str]) -> None:
+    found = json.loads(run(*command, "--json"))
+    assert isinstance(found, dict)
+    assert found == json.loads(run("--json", *command))
+
+
+def test_json_of_a_file_has_its_bytes(run: Run) -> None:
+    found = json.loads(run("cat", "/binary", "--json"))
+    assert base64.b64decode(found["base64"]) == BINARY
+    assert (found["size"], found["complete"]) == (256, True)
+
+
+def test_json_of_names_is_exact(run: Run) -> None:
+    entries = json.loads(run("tree", "--json"))["entries"]
+    names = {entry["name"]: entry["name_hex"] for entry in entries}
+    assert names["caf\\xe9"] == b"caf\xe9".hex()
+    assert names["new\nline\x1b[31m"] is None
+
+
+def test_json_of_the_dump_has_what_each_command_gives(run: Run) -> None:
+    dump = json.loads(run("--json"))
+    assert dump["super"] == json.loads(run("super", "--json"))
+    assert dump["layout"] == json.loads(run("layout", "--json"))
+    assert dump["bitmaps"] == json.loads(run("bitmap", "--json"))["bitmaps"]
+    for inode in dump["inodes"]:
+        assert inode == json.loads(run("inode", str(inode["ino"]), "--json"))
+
+
+# -- errors -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["inode", "80"], "inodes 0 to 79"),
+        (["block", "64"], "blocks 0 to 63"),
+        (["inode", "9" * 30], "30 digits"),
+        (["inode", "/nope"], "there is no /nope"),
+        (["dir", "/foo/bar"], "inode 4 is no directory but a regular file"),
+        (["inode", "/foo/bar/x"], "inode 4, which is no directory"),
+        (["cat", "/foo"], "inode 3 is no file but a directory"),
+        (["cat", "/null"], "character device"),
+        (["dir", "79"], "free inode"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_sentence(
+    image: Path, capsys: pytest.CaptureFixture[str], command: list[str], words: str
+) -> None:
+    sentence = refused(capsys, [str(image), *command])
+    assert words in sentence
+    assert str(image) in sentence
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["bogus"], ["inode"], ["inode", "foo"], ["block", "-1"], ["block", "/foo"], ["bitmap", "x"]],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_status_2(
+    image: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert "--help" in refused(capsys, [str(image), *command], 2)
+
+
+def test_no_image_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "IMAGE" in refused(capsys, [], 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "0 bytes"), (b"hello\n", "6 bytes"), (b"x" * 9999, "78 78 78 78")]
+)
+def test_what_is_no_image_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    sentence = refused(capsys, [str(path)])
+    assert "not a VSFS image" in sentence
+    assert words in sentence
+
+
+def test_what_cannot_hold_an_image_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no such file" in refused(capsys, [str(tmp_path / "missing")])
+    assert "directory" in refused(capsys, [str(tmp_path)])
+    os.mkfifo(tmp_path / "fifo")  # opening it for reading would wait for a writer
+    assert "neither a file" in refused(capsys, [str(tmp_path / "fifo")])
+
+
+def test_a_closed_pipe_is_no_error(image: Path) -> None:
+    code = "import sys; from vsfs_tools.inspect import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(image), "block", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+# -- damage -------------------------------------------------------------------
+
+
+def damage_inode(image: Path, ino: int, offset: int, content: bytes) -> None:
+    """Change an inode, and give it a checksum that fits."""
+    data = bytearray(image.read_bytes())
+    at = 3 * BLOCK + ino * 256
+    data[at + offset : at + offset + len(content)] = content
+    checksum = zlib.crc32(data[at : at + 252], zlib.crc32(struct.pack("<I", ino)))
+    data[at + 252 : at + 256] = struct.pack("<I", checksum)
+    image.write_bytes(data)
+
+
+def test_a_damaged_inode_is_one_line_of_the_dump(run: Run, image: Path) -> None:
+    before = run().splitlines()
+    damage_inode(image, 5, 80, struct.pack("<I", 999))
+    after = run().splitlines()
+    changed = [line for line in after if line not in before]
+    assert len(after) == len(before)
+    assert len(changed) == 1
+    assert changed[0].startswith("inode 5: damaged: inode 5 field direct")
+
+
+def test_a_damaged_directory_is_told_in_the_tree(run: Run, image: Path) -> None:
+    data = bytearray(image.read_bytes())
+    block = struct.unpack_from("<I", data, 3 * BLOCK + 3 * 256 + 80)[0]
+    data[block * BLOCK + 4] = 1
+    image.write_bytes(data)
+    assert "[3] foo  damaged: directory record length" in run("tree")
+    assert "damaged: directory record length" in run("dir", "/foo")
+
+
+def test_a_superblock_that_cannot_be_used_is_still_shown(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.truncate(image, 100_000)
+    assert "super" in refused(capsys, [str(image), "tree"])
+    assert inspect.main([str(image), "super"]) == 1
+    captured = capsys.readouterr()
+    assert "block_count" in captured.out
+    assert captured.err.count("\n") == 1
+    assert inspect.main([str(image), "super", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["counted"] is None
+
+
+def test_a_damaged_superblock_is_warned_of(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(image.read_bytes())
+    data[100] ^= 1  # a byte of the label
+    image.write_bytes(data)
+    assert inspect.main([str(image), "tree"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("vsfs-inspect: warning: superblock field checksum")
+    assert "[3] foo" in captured.out
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_no_damage_makes_a_command_crash(
+    image: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    data = bytearray(image.read_bytes())
+    regions = (
+        (0, 512),
+        (BLOCK, 3 * BLOCK),
+        (3 * BLOCK, 3 * BLOCK + 12 * 256),
+        (8 * BLOCK, 40 * BLOCK),
+    )
+    start, end = regions[seed % 4]
+    for step in range(1 + seed // 4):
+        at = start + (seed * 7919 + step * 104_729) % (end - start)
+        data[at] ^= 1 << (seed + step) % 8
+    data[508:512] = struct.pack("<I", zlib.crc32(data[:508]))
+    image.write_bytes(data)
+    for command in COMMANDS:
+        assert inspect.main([str(image), *command]) in (0, 1)
+        assert "Traceback" not in capsys.readouterr().err
+
+
+# -- others that have the image open ------------------------------------------
+
+
+def test_a_writer_that_does_not_finish_is_an_error(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.05)
+    with vsfs.FileSystem.open(image):
+        assert "in use by another process" in refused(capsys, [str(image), "super"])
+
+
+def test_a_mounted_image_is_synced_first(
+    run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(inspect, "wait_for_writer", lambda _image: [str(tmp_path)])
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    run("super")
+    assert synced == [str(tmp_path.resolve())]
+
+
+def test_a_mount_that_cannot_be_synced_is_warned_of(
+    image: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = str(tmp_path / "gone")
+    monkeypatch.setattr(inspect, "wait_for_writer", lambda _image: [gone])
+    assert inspect.main([str(image), "tree"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"vsfs-inspect: warning: cannot sync {gone}")
+    assert captured.err.count("\n") == 1
+    assert "[3] foo" in captured.out
+
+
+def test_looking_changes_nothing(run: Run, image: Path) -> None:
+    before = image.read_bytes()
+    image.chmod(0o444)
+    for command in COMMANDS:
+        run(*command)
+    assert image.read_bytes() == before
+
+
+# -- start-up -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--json"], ["tree", "--json"], ["layout"], []], ids=str)
+def test_rich_is_not_loaded_without_a_terminal(image: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys; from vsfs_tools.inspect import main; status = main()\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] in ('rich', 'fuse')]\n"
+        "sys.exit(status)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(image), *arguments],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+# -- the document -------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "INSPECT.md"
+EXAMPLE = re.compile(r"^```console\n\$ (vsfs-inspect .*)\n((?:.*\n)*?)```$", re.MULTILINE)
+LEFT_OUT = "...\n"
+
+
+def build_example(image: Path) -> None:
+    """The image of the document's examples, the same at each run."""
+    vsfs.format_image(image, identity=IDENTITY)
+    with vsfs.FileSystem.open(image, credentials=ROOT, clock=Clock()) as fs:
+        fs.mkdir("/foo")
+        put(fs, "/foo/bar", b"hello, world\n")
+        put(fs, "/foo/large", bytes(60_000))
+        put(fs, "/sparse", b"end", 100_000)
+        put(fs, "/gone", b"still here\n")
+        fs.symlink("foo/bar", "/soft")
+        fs.unlink("/gone")
+
+
+def test_the_document_shows_what_the_command_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")  # argparse folds its help
+    build_example(Path("disk.img"))
+    examples = EXAMPLE.findall(DOCUMENT.read_text())
+    assert len(examples) > 10
+    for command, shown in examples:
+        with contextlib.suppress(SystemExit):  # --help
+            inspect.main(shlex.split(command)[1:])
+        printed = capsys.readouterr().out
+        for part in shown.split(LEFT_OUT):
+            assert part in printed

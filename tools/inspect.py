@@ -1,0 +1,328 @@
+"""vsfs-inspect: look at an image, at any level from the tree down to the bytes.
+
+Opens the image for reading only.  A mounted one is synced first, so that it shows
+the present.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+from vsfs import describe
+from vsfs.device import FileDevice
+from vsfs.errors import Corrupt
+from vsfs.lock import wait_for_writer
+from vsfs.rawimage import NotThere, RawImage, WrongType
+
+from .inspect_output import printer_for_stdout, safe
+from .messages import explain, fail
+
+if TYPE_CHECKING:
+    from .inspect_text import Report
+
+PROGRAM: Final = "vsfs-inspect"
+_BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
+_INTERRUPTED: Final = 130  # ... and SIGINT
+_MAX_DIGITS: Final = 20  # of a number that can mean anything: 2^64 has 20
+_WHICH: Final = "[inode|data]"  # the one argument that may be left out
+_EPILOG: Final = """\
+Without a command everything is shown: superblock, layout, both bitmaps, and every
+inode in use. N is a decimal number, and a PATH starts with /. With --json each
+command prints one JSON object instead, described in docs/INSPECT.md.
+
+  vsfs-inspect disk.img layout
+  vsfs-inspect disk.img inode /foo/bar
+  vsfs-inspect disk.img block 8
+"""
+
+Values = dict[str, Any]
+
+
+class _UsageError(Exception):
+    """Its text is the sentence for the user; exit status 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence instead of usage and message."""
+        self.exit(2, f"{PROGRAM}: {message}; see {PROGRAM} --help\n")
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [--json] IMAGE [COMMAND ...]",
+        description="Show what is in a VSFS image. It may be mounted; nothing is changed.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="image file or block device")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    commands = parser.add_subparsers(
+        prog=PROGRAM,
+        dest="command",
+        title="commands",
+        description=_command_list(),
+        help=argparse.SUPPRESS,
+    )
+    for name, command in _COMMANDS.items():
+        if name is None:
+            continue
+        usage = f"{PROGRAM} IMAGE {name}"
+        sub = commands.add_parser(name, prog=usage, description=command.help)
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+        if command.argument == _WHICH:
+            sub.add_argument("which", nargs="?", choices=("inode", "data"))
+        elif command.argument:
+            sub.add_argument("what", metavar=command.argument)
+    return parser.parse_args(argv)
+
+
+def _command_list() -> str:
+    return "\n".join(
+        f"{name:<7}{command.argument or '':<14}{command.help}"
+        for name, command in _COMMANDS.items()
+        if name is not None
+    )
+
+
+# -- commands -----------------------------------------------------------------
+
+
+class _Command(NamedTuple):
+    """`describe` gives what --json prints; `show` prints it for people."""
+
+    help: str
+    argument: str | None
+    describe: Callable[[RawImage, argparse.Namespace], Values]
+    show: Callable[[Report, Values], None]
+
+
+def _locate(image: RawImage, what: str, *, follow: bool = False) -> int:
+    """The inode that a number or a path on the command line means."""
+    if what.startswith("/"):
+        return image.resolve(os.fsencode(what), follow=follow)
+    return _number(what, "neither a path, which starts with /, nor an inode number")
+
+
+def _number(text: str, wanted: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise _UsageError(f"{text!r} is {wanted}; see {PROGRAM} --help")
+    if len(text) > _MAX_DIGITS:
+        raise NotThere(f"there is nothing with a number of {len(text)} digits")
+    return int(text)
+
+
+def _bitmaps(image: RawImage, arguments: argparse.Namespace) -> Values:
+    chosen = [arguments.which] if arguments.which else ["inode", "data"]
+    return {"bitmaps": [describe.describe_bitmap(image, which) for which in chosen]}
+
+
+def _inode(image: RawImage, arguments: argparse.Namespace) -> Values:
+    return describe.describe_inode(image, _locate(image, arguments.what))
+
+
+def _block(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_block import describe_block  # noqa: PLC0415  (late: one command needs it)
+
+    return describe_block(image, _number(arguments.what, "no block number in decimal"))
+
+
+def _directory(image: RawImage, arguments: argparse.Namespace) -> Values:
+    return describe.describe_directory(image, _locate(image, arguments.what, follow=True))
+
+
+def _file(image: RawImage, arguments: argparse.Namespace) -> Values:
+    return describe.describe_file(image, _locate(image, arguments.what, follow=True))
+
+
+def _cat(image: RawImage, arguments: argparse.Namespace) -> None:
+    """The bytes of a file as they are."""
+    ino = _locate(image, arguments.what, follow=True)
+    damage = image.inode_damage(ino)
+    if damage:
+        fail(PROGRAM, f"warning: inode {ino} is damaged: {safe(damage)}")
+    sys.stdout.flush()
+    for part in describe.content(image, ino):
+        sys.stdout.buffer.write(part)
+    sys.stdout.buffer.flush()
+
+
+_COMMANDS: Final[dict[str | None, _Command]] = {
+    None: _Command(
+        "everything",
+        None,
+        lambda image, _: describe.describe_image(image),
+        lambda report, values: report.image(values),
+    ),
+    "super": _Command(
+        "every field of the superblock",
+        None,
+        lambda image, _: describe.describe_superblock(image),
+        lambda report, values: report.superblock(values),
+    ),
+    "layout": _Command(
+        "the blocks as OSTEP's figure draws them",
+        None,
+        lambda image, _: describe.describe_layout(image),
+        lambda report, values: report.layout(values),
+    ),
+    "bitmap": _Command(
+        "what is in use: both bitmaps, or one",
+        _WHICH,
+        _bitmaps,
+        lambda report, values: report.bitmaps(values),
+    ),
+    "inode": _Command(
+        "an inode: where it stands, every field, its blocks",
+        "N|/PATH",
+        _inode,
+        lambda report, values: report.inode(values),
+    ),
+    "block": _Command(
+        "a block: whose it is, and its bytes with their meaning",
+        "N",
+        _block,
+        lambda report, values: report.block(values),
+    ),
+    "dir": _Command(
+        "the records of a directory, free ones too",
+        "N|/PATH",
+        _directory,
+        lambda report, values: report.directory(values),
+    ),
+    "tree": _Command(
+        "all names with their inode numbers",
+        None,
+        lambda image, _: describe.describe_tree(image),
+        lambda report, values: report.tree(values),
+    ),
+    "cat": _Command(
+        "the bytes of a file; a deleted one has only its number",
+        "N|/PATH",
+        _file,
+        lambda _report, _values: None,  # its bytes are written as they are
+    ),
+}
+
+
+# -- running ------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = _arguments(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return _inspect(arguments)
+    except BrokenPipeError:  # as `| head` does; keep the exit from flushing into it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except _UsageError as error:
+        return fail(PROGRAM, str(error), 2)
+    except OSError as error:
+        return fail(PROGRAM, safe(_sentence(error, arguments)))
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    device = FileDevice(arguments.image, read_only=True)
+    try:
+        _wait_for_present(arguments.image)
+        try:
+            image = RawImage(device)
+        except Corrupt as error:
+            if arguments.command != "super":
+                raise
+            _emit(describe.describe_raw_superblock(device, str(error)), arguments)
+            raise
+        if image.damage and arguments.command not in (None, "super"):
+            fail(PROGRAM, f"warning: {image.damage}")
+        _run(image, arguments)
+    finally:
+        device.close()
+    sys.stdout.flush()
+    return 0
+
+
+def _run(image: RawImage, arguments: argparse.Namespace) -> None:
+    if arguments.command == "cat" and not arguments.json:
+        _cat(image, arguments)
+        return
+    _emit(_COMMANDS[arguments.command].describe(image, arguments), arguments)
+
+
+def _emit(values: Values, arguments: argparse.Namespace) -> None:
+    """Print a description as JSON, or as text."""
+    if arguments.json:
+        _print_json(values)
+        return
+    from .inspect_text import Report  # noqa: PLC0415
+
+    report = Report(printer_for_stdout(), os.path.basename(arguments.image))
+    _COMMANDS[arguments.command].show(report, values)
+
+
+def _print_json(values: Values) -> None:
+    """One object; what is an iterator in it is written as it comes, an element a line."""
+    import json  # noqa: PLC0415  (late, as rich: each kind of output loads what it needs)
+
+    separator = "{\n"
+    for key, value in values.items():
+        print(f'{separator}  "{key}": ', end="")
+        if isinstance(value, Iterator):
+            print("[", end="")
+            for index, element in enumerate(value):
+                print(",\n    " if index else "\n    ", json.dumps(element), sep="", end="")
+            print("\n  ]", end="")
+        else:
+            print(json.dumps(value, indent=2).replace("\n", "\n  "), end="")
+        separator = ",\n"
+    print("\n}")
+
+
+def _wait_for_present(image: str) -> None:
+    """Return when the image shows the present: wait for a writer, sync a mount.
+
+    Raises ImageBusy (EBUSY) when a writer that has no mount does not finish.
+    """
+    mounted = wait_for_writer(image)
+    if not mounted:
+        return
+    try:
+        fd = os.open(mounted[0], os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        fail(
+            PROGRAM, f"warning: cannot sync {mounted[0]} ({reason}); this may be a few seconds old"
+        )
+
+
+def _sentence(error: OSError, arguments: argparse.Namespace) -> str:
+    """What is wrong, where, and what to do."""
+    text = explain(error, arguments.image)
+    look = f"{PROGRAM} {arguments.image}"
+    if isinstance(error, NotThere) and getattr(arguments, "what", "").startswith("/"):
+        return f"{text}; to see what there is: {look} tree"
+    if isinstance(error, WrongType):
+        return f"{text}; to see it: {look} inode {error.ino}"
+    if isinstance(error, Corrupt) and error.block:
+        return f"{arguments.image}: {error}; to see its bytes: {look} block {error.block}"
+    if isinstance(error, Corrupt) and arguments.command != "super":
+        return f"{arguments.image}: {error}; to see all of it: {look} super"
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

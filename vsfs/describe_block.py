@@ -1,0 +1,311 @@
+"""One block described as plain values: whose it is, and its bytes with their meaning.
+
+The second half of :mod:`vsfs.describe`, for ``vsfs-inspect IMAGE block N``.  What
+a data block holds is known only to the inode that points to it, so the owner is
+found first, by a walk over the inodes in use.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Final
+
+from vsfs.describe import (
+    THROUGH,
+    Values,
+    bitmap_counts,
+    field_value,
+    field_values,
+    inode_fields,
+    inode_record,
+    path_values,
+)
+from vsfs.errors import Corrupt
+from vsfs.layout import (
+    INODE_SIZE,
+    RECORD,
+    RECORD_HEADER_SIZE,
+    SECTOR_SIZE,
+    SUPERBLOCK,
+    SUPERBLOCK_SIZE,
+    DirectoryRecord,
+    InodeRecord,
+    ceil_div,
+    fields,
+    get_pointers,
+    record_size,
+    type_name,
+)
+from vsfs.rawimage import Piece, RawImage, sector_records, shown
+
+_ROW: Final = 8  # bytes of a bitmap that are described together
+_UNIFORM: Final = (bytes(_ROW), b"\xff" * _ROW)
+
+
+def describe_block(image: RawImage, block_no: int) -> Values:
+    """Block `block_no`: its region and owners, and its bytes with their meaning.
+
+    `parts` are in the order of their offsets, and empty where the bytes mean
+    nothing to the filesystem.  Raises NotThere (ENOENT) past the last block.
+    """
+    data = image.block(block_no)
+    region = image.geometry.region_of(block_no)
+    in_use = image.block_in_use(block_no)
+    owners = list(_owners(image, block_no)) if region.letter == "D" else []
+    role = _role_of_block(region.name, owners, in_use=in_use)
+    return {
+        "block": block_no,
+        "image_offset": block_no * image.geometry.block_size,
+        "region": region.name,
+        "letter": region.letter,
+        "in_use": in_use,
+        "role": role,
+        "owners": owners,
+        "damage": image.damage if block_no == 0 else _disagreement(role, owners, in_use=in_use),
+        "parts": list(_parts(image, block_no, data, role, owners)),
+        "hex": data.hex(),
+    }
+
+
+# -- owners -------------------------------------------------------------------
+
+
+def _role_of_block(region: str, owners: list[Values], *, in_use: bool) -> str:
+    """What a block is: its region, or in the data region what its owner says."""
+    if region != "data region":
+        return region
+    if owners:
+        return str(owners[0]["role"])
+    return "lost" if in_use else "free"
+
+
+def _owners(image: RawImage, block_no: int) -> Iterator[Values]:
+    """Every use of a data block by an inode in use, as far as inodes are sound."""
+    for ino in image.inodes_in_use():
+        record, is_usable = inode_record(image, ino)
+        if not is_usable:
+            continue
+        if record.attribute_block == block_no:
+            yield _owner(image, ino, "attributes", None, 0, 0)
+        try:
+            for piece in image.pieces(ino, record):
+                index = block_no - piece.block_no
+                if piece.block_no and 0 <= index < piece.count:
+                    role, through = _role(record, piece), THROUGH[piece.slot]
+                    at = piece.file_block + index
+                    yield _owner(image, ino, role, through, piece.level, at)
+        except Corrupt:
+            continue
+
+
+def _role(record: InodeRecord, piece: Piece) -> str:
+    if piece.level:
+        return "indirect"
+    return "directory" if stat.S_ISDIR(record.mode) else "data"
+
+
+def _owner(
+    image: RawImage, ino: int, role: str, through: str | None, level: int, file_block: int
+) -> Values:
+    return {
+        "ino": ino,
+        **path_values(image, ino),
+        "role": role,
+        "through": through,
+        "level": level,
+        "file_block": file_block,
+    }
+
+
+def _disagreement(role: str, owners: list[Values], *, in_use: bool) -> str | None:
+    """What the data bitmap and the inodes do not agree about."""
+    if len(owners) > 1:
+        inodes = ", ".join(f"inode {owner['ino']}" for owner in owners)
+        return f"it is used more than once: by {inodes}"
+    if role == "lost":
+        return "its bit in the data bitmap is 1, but no sound inode in use points to it"
+    if owners and not in_use:
+        return f"its bit in the data bitmap is 0, but inode {owners[0]['ino']} uses it"
+    return None
+
+
+# -- parts --------------------------------------------------------------------
+
+
+def _part(
+    offset: int,
+    size: int,
+    title: str,
+    decoded: Values | None = None,
+    damage: str | None = None,
+) -> Values:
+    """A stretch of a block; the offsets of its fields count from its own start."""
+    return {
+        "offset": offset,
+        "size": size,
+        "title": title,
+        "damage": damage,
+        "fields": decoded or {},
+    }
+
+
+def _parts(
+    image: RawImage, block_no: int, data: bytes, role: str, owners: list[Values]
+) -> Iterator[Values]:
+    """The bytes of a block taken apart, by what it is."""
+    if block_no == 0:
+        yield _part(0, SUPERBLOCK_SIZE, "superblock", field_values(SUPERBLOCK, data))
+        if len(data) > SUPERBLOCK_SIZE:
+            yield _part(SUPERBLOCK_SIZE, len(data) - SUPERBLOCK_SIZE, "not used")
+    elif role == "inode bitmap":
+        yield from _bitmap_parts(image, block_no, data, "inode")
+    elif role == "data bitmap":
+        yield from _bitmap_parts(image, block_no, data, "data")
+    elif role == "inode table":
+        yield from _inode_parts(image, block_no, data)
+    elif role == "directory":
+        yield from _directory_parts(block_no, data)
+    elif role == "indirect":
+        yield from _indirect_parts(data, owners[0])
+
+
+def _bitmap_parts(image: RawImage, block_no: int, data: bytes, which: str) -> Iterator[Values]:
+    """64 bits a part; neighbours that are all 0 or all 1 are one."""
+    counts = bitmap_counts(image, which)
+    before = (block_no - counts["start"]) * image.geometry.bits_per_block
+    valid = max(0, min(len(data) * 8, counts["count"] - before))
+    rows = ceil_div(valid, _ROW * 8)
+
+    def alike(index: int) -> int:
+        row = data[index * _ROW : (index + 1) * _ROW]
+        whole = (index + 1) * _ROW * 8 <= valid
+        return row[0] if whole and row in _UNIFORM else -1 - index
+
+    for _, group in groupby(range(rows), alike):
+        indexes = list(group)
+        first, size = indexes[0] * _ROW, len(indexes) * _ROW
+        base = counts["first"] + before + first * 8
+        title = _bits_title(data[first : first + size], valid - first * 8, base, which)
+        yield _part(first, size, title)
+    if rows * _ROW < len(data):
+        yield _part(rows * _ROW, len(data) - rows * _ROW, "past the end")
+
+
+def _bits_title(bits: bytes, valid: int, base: int, which: str) -> str:
+    """What bits say, of which the first stands for number `base`.
+
+    >>> _bits_title(bytes([0b00100111]), 8, 64, "inode")
+    'inodes 64-71: 64-66, 69 in use'
+    """
+    count = min(len(bits) * 8, valid)
+    numbers = [base + index for index in range(count) if bits[index // 8] >> index % 8 & 1]
+    title = f"{'inode' if which == 'inode' else 'block'}s {_span(base, count)}: "
+    if not numbers:
+        title += "free"
+    elif len(numbers) == count:
+        title += "in use"
+    else:
+        title += f"{_spans(numbers)} in use"
+    return title if count == len(bits) * 8 else f"{title}; then past the end"
+
+
+def _span(first: int, count: int) -> str:
+    return f"{first}-{first + count - 1}" if count > 1 else str(first)
+
+
+def _spans(numbers: Iterable[int]) -> str:
+    """Ascending numbers as text.
+
+    >>> _spans([0, 1, 2, 5])
+    '0-2, 5'
+    """
+    pairs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    runs = [[number for _, number in group] for _, group in pairs]
+    return ", ".join(_span(run[0], len(run)) for run in runs)
+
+
+def _inode_parts(image: RawImage, block_no: int, data: bytes) -> Iterator[Values]:
+    """Inodes with their fields; neighbours that were never used are one part."""
+    geometry = image.geometry
+    base = (block_no - geometry.inode_table_start) * geometry.inodes_per_block
+    count = max(0, min(geometry.inodes_per_block, geometry.inode_count - base))
+    inodes = [data[at : at + INODE_SIZE] for at in range(0, count * INODE_SIZE, INODE_SIZE)]
+    index = 0
+    for used, group in groupby(inodes, any):
+        run = len(list(group))
+        if used:
+            for each in range(index, index + run):
+                yield _inode_part(image, base + each, each * INODE_SIZE)
+        else:
+            noun = "inode" if run == 1 else "inodes"
+            title = f"{noun} {_span(base + index, run)}: never used"
+            yield _part(index * INODE_SIZE, run * INODE_SIZE, title)
+        index += run
+    if count < geometry.inodes_per_block:
+        rest = count * INODE_SIZE
+        yield _part(rest, len(data) - rest, "past the last inode")
+
+
+def _inode_part(image: RawImage, ino: int, offset: int) -> Values:
+    record, _ = inode_record(image, ino)
+    what = type_name(record.mode) if image.inode_in_use(ino) else "free"
+    decoded = inode_fields(image.inode_bytes(ino), record)
+    return _part(offset, INODE_SIZE, f"inode {ino}: {what}", decoded, image.inode_damage(ino))
+
+
+def _directory_parts(block_no: int, data: bytes) -> Iterator[Values]:
+    """The records of each sector; damage ends only its own sector."""
+    for sector in range(0, len(data), SECTOR_SIZE):
+        found, damage = sector_records(data, block_no, sector)
+        offset = sector
+        for record in found:
+            yield _record_part(data, record)
+            offset = record.offset + record.record_length
+        if damage:
+            yield _part(offset, sector + SECTOR_SIZE - offset, "damaged", None, damage)
+
+
+def _record_part(data: bytes, record: DirectoryRecord) -> Values:
+    """A record: its header, its name, and what is behind it."""
+    start, length = record.offset, record.record_length
+    decoded = field_values(RECORD, data[start : start + length])
+    used = RECORD_HEADER_SIZE
+    if record.ino:
+        used = record_size(len(record.name))
+        decoded |= _name_fields(record.name, used)
+    if length > used:
+        decoded["slack"] = field_value(used, length - used, None, "", "room for another record")
+    title = f"entry {shown(record.name)}" if record.ino else "free record"
+    return _part(start, length, title, decoded)
+
+
+def _name_fields(name: bytes, used: int) -> Values:
+    """The name of a record that takes `used` bytes, and the padding behind it."""
+    meaning = next(field.meaning for field in fields(RECORD) if field.name == "name")
+    end = RECORD_HEADER_SIZE + len(name)
+    text = shown(name)
+    found = {"name": field_value(RECORD_HEADER_SIZE, len(name), text, text, meaning)}
+    if end < used:
+        found["padding"] = field_value(end, used - end, None, "", "up to a multiple of 4")
+    return found
+
+
+def _indirect_parts(data: bytes, owner: Values) -> Iterator[Values]:
+    """One part for each pointer; neighbouring holes are one."""
+    per_block, level = len(data) // 4, owner["level"]
+    pointers = get_pointers(data, 0, per_block)
+    below = per_block ** (level - 1)  # file blocks that each pointer leads to
+    for _, group in groupby(range(per_block), lambda index: pointers[index] and index + 1):
+        indexes = list(group)
+        first, count = indexes[0], len(indexes)
+        title = f"pointer{'s' * (count > 1)} {_span(first, count)}: "
+        where = _span(owner["file_block"] + first * below, below * count)
+        if not pointers[first]:
+            title += "no block"
+        elif level == 1:
+            title += f"file block {where} is block {pointers[first]}"
+        else:
+            title += f"file blocks {where} through block {pointers[first]}"
+        yield _part(first * 4, count * 4, title)
