@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsfs import layout
+from vsfs import layout, validate
 from vsfs.errors import Corrupt, NotVsfs, UnknownFeature, VsfsError
 from vsfs.layout import (
     INODE,
@@ -189,14 +189,14 @@ def test_a_superblock_encodes_to_the_bytes_written_by_hand() -> None:
 
 
 def test_a_sound_superblock_passes_the_check() -> None:
-    superblock = layout.check_superblock(superblock_bytes(), IMAGE_SIZE)
+    superblock = validate.check_superblock(superblock_bytes(), IMAGE_SIZE)
     assert superblock.geometry == DEFAULT
     assert superblock.text_label == "schöne Platte"
 
 
 def test_a_superblock_may_be_checked_together_with_what_follows_it() -> None:
     data = superblock_bytes() + bytes(range(256))
-    assert layout.check_superblock(data, IMAGE_SIZE).geometry == DEFAULT
+    assert validate.check_superblock(data, IMAGE_SIZE).geometry == DEFAULT
 
 
 def test_a_label_that_is_not_utf8_is_escaped() -> None:
@@ -209,29 +209,29 @@ def test_every_sound_geometry_passes_the_check(geometry: Geometry) -> None:
     values = {name: getattr(geometry, name) for name in Geometry.__slots__}
     data = superblock_bytes(**values, free_block_count=0, free_inode_count=0)
     size = geometry.block_size * geometry.block_count
-    assert layout.check_superblock(data, size).geometry == geometry
+    assert validate.check_superblock(data, size).geometry == geometry
 
 
 def test_less_than_512_bytes_are_no_superblock() -> None:
     with pytest.raises(NotVsfs, match="it has 511 bytes"):
-        layout.check_superblock(superblock_bytes()[:511], 511)
+        validate.check_superblock(superblock_bytes()[:511], 511)
 
 
 def test_another_magic_is_no_superblock() -> None:
     with pytest.raises(NotVsfs, match="42 46 53 21 instead of 56 53 46 53"):
-        layout.check_superblock(superblock_bytes(magic=b"BFS!"), IMAGE_SIZE)
+        validate.check_superblock(superblock_bytes(magic=b"BFS!"), IMAGE_SIZE)
 
 
 @pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
 def test_another_version_is_refused_even_with_another_checksum(version: int) -> None:
     with pytest.raises(UnknownFeature, match=f"version {version}"):
-        layout.check_superblock(superblock_bytes(version=version, checksum=0), IMAGE_SIZE)
+        validate.check_superblock(superblock_bytes(version=version, checksum=0), IMAGE_SIZE)
 
 
 @pytest.mark.parametrize("bit", range(32))
 def test_an_unknown_incompatible_feature_is_refused(bit: int) -> None:
     with pytest.raises(UnknownFeature, match=f"{1 << bit:#x}"):
-        layout.check_superblock(superblock_bytes(feature_incompat=1 << bit), IMAGE_SIZE)
+        validate.check_superblock(superblock_bytes(feature_incompat=1 << bit), IMAGE_SIZE)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_an_unknown_incompatible_feature_is_refused(bit: int) -> None:
 )
 def test_a_bad_number_in_the_superblock_is_named(field: str, bad: dict[str, int]) -> None:
     with pytest.raises(Corrupt) as caught:
-        layout.check_superblock(superblock_bytes(**bad), IMAGE_SIZE)
+        validate.check_superblock(superblock_bytes(**bad), IMAGE_SIZE)
     assert caught.value.structure == f"superblock field {field}"
     assert (caught.value.block, caught.value.offset) == (0, SUPERBLOCK_FIELDS[field][0])
     assert f"superblock field {field} (block 0, offset" in str(caught.value)
@@ -292,13 +292,13 @@ def test_the_data_bitmap_must_cover_the_data_region() -> None:
         "inode_table_start": 3,
         "block_count": 5 + 4096,
     }
-    layout.check_superblock(superblock_bytes(**sound, free_inode_count=0), size)
+    validate.check_superblock(superblock_bytes(**sound, free_inode_count=0), size)
     with pytest.raises(Corrupt, match=r"inode_table_start .* found 3, expected 4 or more"):
-        layout.check_superblock(superblock_bytes(**sound | {"block_count": 5 + 4097}), size)
+        validate.check_superblock(superblock_bytes(**sound | {"block_count": 5 + 4097}), size)
 
 
 def test_the_largest_numbers_of_the_superblock_are_allowed() -> None:
-    layout.check_superblock(
+    validate.check_superblock(
         superblock_bytes(free_block_count=56, free_inode_count=77, state=2), IMAGE_SIZE
     )
 
@@ -350,28 +350,28 @@ def test_a_time_that_needs_more_than_72_bits_does_not_encode() -> None:
 
 @pytest.mark.parametrize("values", [AN_INODE, A_DIRECTORY_INODE], ids=["file", "directory"])
 def test_a_sound_inode_passes_the_check(values: dict[str, Any]) -> None:
-    record = layout.check_inode(10, inode_bytes(10, values), DEFAULT)
+    record = validate.check_inode(10, inode_bytes(10, values), DEFAULT)
     assert values["size"] == record.size
 
 
 @pytest.mark.parametrize("mode", layout.MODE_OF_TYPE.values())
 def test_each_file_type_passes_the_check(mode: int) -> None:
     values = A_DIRECTORY_INODE | {"mode": mode | 0o7777}
-    assert layout.check_inode(10, inode_bytes(10, values), DEFAULT).mode == mode | 0o7777
+    assert validate.check_inode(10, inode_bytes(10, values), DEFAULT).mode == mode | 0o7777
 
 
 def test_an_inode_that_was_never_used_passes_the_check() -> None:
-    assert layout.check_inode(10, bytes(256), DEFAULT).nlink == 0
+    assert validate.check_inode(10, bytes(256), DEFAULT).nlink == 0
 
 
 def test_a_free_inode_keeps_whatever_it_had() -> None:
     values = AN_INODE | {"nlink": 0, "mode": 0, "size": 2**64 - 1, "pointers": (99,) * 15}
-    assert layout.check_inode(10, inode_bytes(10, values), DEFAULT).nlink == 0
+    assert validate.check_inode(10, inode_bytes(10, values), DEFAULT).nlink == 0
 
 
 def test_an_inode_in_the_wrong_place_is_found_out() -> None:
     with pytest.raises(Corrupt, match="inode 11 field checksum"):
-        layout.check_inode(11, inode_bytes(10, AN_INODE), DEFAULT)
+        validate.check_inode(11, inode_bytes(10, AN_INODE), DEFAULT)
 
 
 @pytest.mark.parametrize("byte", range(256))
@@ -379,7 +379,7 @@ def test_a_flipped_bit_anywhere_in_an_inode_is_found_out(byte: int) -> None:
     data = bytearray(inode_bytes(10, AN_INODE))
     data[byte] ^= 1 << byte % 8
     with pytest.raises(Corrupt, match="inode 10 field checksum"):
-        layout.check_inode(10, bytes(data), DEFAULT)
+        validate.check_inode(10, bytes(data), DEFAULT)
 
 
 LARGEST: Final = (12 + 1024 + 1024**2 + 1024**3) * 4096
@@ -430,7 +430,7 @@ POINTER_NAMES: Final = (
 def test_a_bad_number_in_an_inode_is_named(field: str, offset: int, bad: dict[str, Any]) -> None:
     """Inode 21 stands in block 4 at offset 1280."""
     with pytest.raises(Corrupt) as caught:
-        layout.check_inode(21, inode_bytes(21, AN_INODE | bad), DEFAULT)
+        validate.check_inode(21, inode_bytes(21, AN_INODE | bad), DEFAULT)
     assert caught.value.structure == f"inode 21 field {field}"
     assert (caught.value.block, caught.value.offset) == (4, 1280 + offset)
     assert f"inode 21 field {field} (block 4, offset {1280 + offset})" in str(caught.value)
@@ -440,13 +440,13 @@ def test_a_bad_number_in_an_inode_is_named(field: str, offset: int, bad: dict[st
 @pytest.mark.parametrize("pointer", [0, 8, 63])
 def test_a_pointer_to_either_end_of_the_data_region_is_allowed(index: int, pointer: int) -> None:
     data = inode_bytes(10, AN_INODE | _with_pointer(index, pointer))
-    layout.check_inode(10, data, DEFAULT)
+    validate.check_inode(10, data, DEFAULT)
 
 
 def test_the_largest_numbers_of_an_inode_are_allowed() -> None:
-    layout.check_inode(10, inode_bytes(10, AN_INODE | {"size": LARGEST, "blocks": 56}), DEFAULT)
+    validate.check_inode(10, inode_bytes(10, AN_INODE | {"size": LARGEST, "blocks": 56}), DEFAULT)
     whole = A_DIRECTORY_INODE | {"size": 56 * 4096}
-    layout.check_inode(10, inode_bytes(10, whole), DEFAULT)
+    validate.check_inode(10, inode_bytes(10, whole), DEFAULT)
 
 
 # -- directory records --------------------------------------------------------
@@ -804,7 +804,7 @@ def _mutated(sound: bytes) -> st.SearchStrategy[bytes]:
 @given(data=st.binary(max_size=600) | _mutated(superblock_bytes()), size=u64)
 def test_no_superblock_raises_anything_but_a_vsfs_error(data: bytes, size: int) -> None:
     with contextlib.suppress(VsfsError):
-        layout.check_superblock(data, size)
+        validate.check_superblock(data, size)
 
 
 @given(values=st.fixed_dictionaries({}, optional={
@@ -824,7 +824,7 @@ def test_a_superblock_with_a_right_checksum_is_sound_or_refused(
 ) -> None:
     data = superblock_bytes(**values)
     try:
-        geometry = layout.check_superblock(data, size).geometry
+        geometry = validate.check_superblock(data, size).geometry
     except VsfsError:
         return
     assert geometry.block_count * geometry.block_size <= size
@@ -843,14 +843,14 @@ def test_a_superblock_with_a_right_checksum_is_sound_or_refused(
 )
 def test_no_inode_raises_anything_but_corrupt(ino: int, data: bytes) -> None:
     with contextlib.suppress(Corrupt):
-        layout.check_inode(ino, data, DEFAULT)
+        validate.check_inode(ino, data, DEFAULT)
 
 
 @given(ino=st.integers(0, 79), record=inode_records)
 def test_an_inode_with_a_right_checksum_is_sound_or_refused(ino: int, record: InodeRecord) -> None:
     data = layout.encode_inode(ino, record)
     try:
-        checked = layout.check_inode(ino, data, DEFAULT)
+        checked = validate.check_inode(ino, data, DEFAULT)
     except Corrupt:
         return
     assert checked.nlink == 0 or checked.size <= LARGEST

@@ -24,7 +24,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from vsfs.device import FileDevice
 from vsfs.errors import VsfsError
 from vsfs.lock import mount_points
-from vsfs.volume import COMMIT_INTERVAL, Volume
+from vsfs.mounting import COMMIT_INTERVAL
+from vsfs.volume import Volume
 
 from .messages import explain, fail
 

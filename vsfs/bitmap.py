@@ -76,7 +76,7 @@ class Bitmap:
         if bit is None:
             raise self._shortage()
         got = self._set_run(bit, count)
-        if bit == self._lowest:
+        if not self._lowest < start <= bit:  # the search saw every bit from the lowest on
             lowest = self._lowest
             self._cache.undo(lambda: setattr(self, "_lowest", lowest))
             self._lowest = bit + got
@@ -132,8 +132,11 @@ class Bitmap:
     def _read(self, block: int) -> Buffer:
         buffer = self._cache.read(self._start + block, self._kind)
         if block not in self._free_in:
-            ones = int.from_bytes(buffer.data, "little").bit_count()
-            self._free_in[block] = self._cache.geometry.bits_per_block - ones
+            # a damaged bitmap may have zeros past its end: those are no free bits
+            per_block = self._cache.geometry.bits_per_block
+            bits = min(per_block, self._count - block * per_block)
+            ones = int.from_bytes(buffer.data, "little") & ((1 << bits) - 1)
+            self._free_in[block] = bits - ones.bit_count()
         return buffer
 
     def _find(self, start: int, end: int) -> int | None:

@@ -62,6 +62,16 @@ class Buffer:
         self.saved_in = 0  # number of the operation that can undo its changes
 
 
+def _claimed_twice(buffer: Buffer, kind: Kind) -> Corrupt:
+    return Corrupt(
+        f"{kind.label} block {buffer.block_no}",
+        buffer.block_no,
+        0,
+        f"a block that is in use as {buffer.kind.label}",
+        "a block of its own",
+    )
+
+
 class BufferCache:
     """Metadata blocks of one device, with operations and transactions.
 
@@ -103,13 +113,7 @@ class BufferCache:
         buffer = self._blocks.get(block_no)
         if buffer is not None:
             if buffer.kind != kind:
-                raise Corrupt(
-                    f"{kind.label} block {block_no}",
-                    block_no,
-                    0,
-                    f"a block that is in use as {buffer.kind.label}",
-                    "a block of its own",
-                )
+                raise _claimed_twice(buffer, kind)
             self._blocks.move_to_end(block_no)
             return buffer
         data = bytearray(self.device.read(block_no, self.geometry.block_size, 0, kind, ino))
@@ -119,7 +123,14 @@ class BufferCache:
         return buffer
 
     def create(self, block_no: int, data: bytearray, kind: Kind, ino: int) -> Buffer:
-        """A buffer with new contents for a block allocated in this operation."""
+        """A buffer with new contents for a block allocated in this operation.
+
+        Raises Corrupt (EUCLEAN) if the block is in memory already: then it was
+        given out although something uses it.
+        """
+        present = self._blocks.get(block_no)
+        if present is not None:
+            raise _claimed_twice(present, kind)
         buffer = Buffer(block_no, data, kind, ino)
         buffer.dirty = buffer.fresh = True
         buffer.saved_in = self.operation
@@ -138,7 +149,8 @@ class BufferCache:
             buffer.dirty = True
             self._dirty[buffer.block_no] = buffer
             # it may have been dropped since it was read; never replaced, though
-            assert self._blocks.setdefault(buffer.block_no, buffer) is buffer
+            kept = self._blocks.setdefault(buffer.block_no, buffer)
+            assert kept is buffer
         self._touched = True
 
     def forget(self, block_no: int) -> None:

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, AnyStr, Final, Generic, overload
 
 from vsfs.device import BlockDevice, BytesLike, FileDevice
-from vsfs.errors import posix_error
+from vsfs.errors import Corrupt, posix_error
 from vsfs.inode import Inode
 from vsfs.layout import MODE_OF_TYPE, NAME_MAX, ROOT_INO
 from vsfs.openfiles import OpenFile
@@ -483,15 +483,18 @@ class FileSystem:
 
         Raises ENOENT if it was removed.
         """
-        names: list[bytes] = []
+        names: dict[int, bytes] = {}  # of each directory on the way up
         ino = self._walker.current
         while ino != ROOT_INO:
             parent = self.volume.lookup(ino, b"..").ino
-            names.append(
-                next(name for name, child, _ in self.volume.readdir(parent) if child == ino)
-            )
+            listed = self.volume.readdir(parent)
+            name = next((name for name, child, _ in listed if child == ino), None)
+            if name is None or ino in names:
+                block, offset = self.volume.geometry.inode_location(ino)
+                raise Corrupt(f"directory {ino}", block, offset, "a wrong '..'", "a way to /")
+            names[ino] = name
             ino = parent
-        return "/" + os.fsdecode(b"/".join(reversed(names)))
+        return "/" + os.fsdecode(b"/".join(reversed(names.values())))
 
     def umask(self, mask: int, /) -> int:
         """os.umask: set it, return the old one."""

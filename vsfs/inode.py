@@ -29,10 +29,10 @@ from vsfs.layout import (
     INODE_SIZE,
     TYPE_OF_MODE,
     InodeRecord,
-    check_inode,
     decode_inode,
     encode_inode,
 )
+from vsfs.validate import check_inode
 
 #: Inodes kept in memory while nobody has them open.
 DEFAULT_CAPACITY: Final = 20_000

@@ -44,8 +44,6 @@ from vsfs.layout import (
     InodeRecord,
     Superblock,
     ceil_div,
-    check_inode,
-    check_superblock,
     decode_inode,
     decode_superblock,
     encode_inode,
@@ -53,6 +51,7 @@ from vsfs.layout import (
     get_pointers,
     records,
 )
+from vsfs.validate import check_inode, check_superblock
 
 _CACHED_BLOCKS: Final = 128  # 8 MiB of the largest blocks
 _CHUNK: Final = 1 << 20  # bytes of a file read at a time

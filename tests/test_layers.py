@@ -1,0 +1,202 @@
+"""Who may import whom: each module knows only the layers below it.
+
+The table is the one of the design, low to high.  It is compared with every
+import that stands in a module's source, also inside functions and for type
+checkers, so that no layer reaches up and nothing heavy loads early.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+#: Module -> the highest modules it may import; what these may, it may, too.
+MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
+    "vsfs.errors": (),
+    "vsfs.layout": ("vsfs.errors",),
+    "vsfs.validate": ("vsfs.layout",),
+    "vsfs.lock": ("vsfs.errors",),
+    "vsfs.device": ("vsfs.lock",),
+    "vsfs.buffer": ("vsfs.device", "vsfs.layout"),
+    "vsfs.bitmap": ("vsfs.buffer",),
+    "vsfs.inode": ("vsfs.bitmap", "vsfs.validate"),
+    "vsfs.blockmap": ("vsfs.inode",),
+    "vsfs.fileio": ("vsfs.blockmap",),
+    "vsfs.directory": ("vsfs.blockmap",),
+    "vsfs.openfiles": ("vsfs.inode",),
+    "vsfs.mounting": ("vsfs.fileio", "vsfs.openfiles"),
+    "vsfs.volume": ("vsfs.mounting", "vsfs.directory"),
+    "vsfs.walk": ("vsfs.volume",),
+    "vsfs.filesystem": ("vsfs.walk",),
+    "vsfs.mkfs": ("vsfs.device", "vsfs.layout"),
+    "vsfs.rawimage": ("vsfs.volume",),
+    "vsfs.describe": ("vsfs.rawimage",),
+    "vsfs.describe_block": ("vsfs.describe",),
+    "vsfs.populate": ("vsfs.filesystem",),
+    "vsfs.fuse_adapter": ("vsfs.volume",),
+    "vsfs": ("vsfs.filesystem", "vsfs.mkfs"),
+    "vsfs_tools": (),
+    "vsfs_tools.sizes": (),
+    "vsfs_tools.messages": ("vsfs.errors",),
+    "vsfs_tools.inspect_output": (),
+    "vsfs_tools.inspect_layout": ("vsfs_tools.inspect_output", "vsfs_tools.sizes"),
+    "vsfs_tools.inspect_blocks": ("vsfs_tools.inspect_output",),
+    "vsfs_tools.inspect_text": ("vsfs_tools.inspect_layout", "vsfs_tools.inspect_blocks"),
+    "vsfs_tools.inspect": ("vsfs.describe_block", "vsfs_tools.messages", "vsfs_tools.inspect_text"),
+    "vsfs_tools.mkfs": ("vsfs", "vsfs.populate", "vsfs_tools.messages", "vsfs_tools.sizes"),
+    "vsfs_tools.mount": ("vsfs.fuse_adapter", "vsfs_tools.messages"),
+    "vsfs_tools.demo": ("vsfs", "vsfs_tools.inspect"),
+}
+
+#: Package from elsewhere -> the modules that may import it.
+OUTSIDE: Final[dict[str, set[str]]] = {
+    "construct": {"vsfs.layout"},
+    "fuse": {"vsfs.fuse_adapter", "vsfs_tools.mount"},
+    "rich": {module for module in MAY_IMPORT if module.startswith("vsfs_tools.")},
+}
+
+
+def folder_of(package: str) -> Path:
+    """Where `package` is installed."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None, f"{package} is not installed"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def find_modules() -> dict[str, Path]:
+    """The source of every module of both packages."""
+    found = {}
+    for package in ("vsfs", "vsfs_tools"):
+        folder = folder_of(package)
+        for source in sorted(folder.rglob("*.py")):
+            parts = source.relative_to(folder).with_suffix("").parts
+            name = ".".join((package, *parts)).removesuffix(".__init__")
+            found[name] = source
+    return found
+
+
+MODULES: Final = find_modules()
+
+
+def targets(module: str, node: ast.AST) -> Iterator[str]:
+    """The modules that one statement of `module` imports, by their full names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    if not isinstance(node, ast.ImportFrom):
+        return
+    base = node.module or ""
+    if node.level:
+        is_package = MODULES[module].name == "__init__.py"
+        above = module.split(".")[: -node.level + is_package or None]
+        base = ".".join([*above, base] if base else above)
+    for alias in node.names:
+        name = f"{base}.{alias.name}"
+        yield name if name in MODULES else base
+
+
+def imports(module: str) -> set[str]:
+    """Every module that `module` imports, wherever in its source."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    return {target for node in ast.walk(tree) for target in targets(module, node)}
+
+
+def allowed(module: str) -> set[str]:
+    """What the table lets `module` import, its own rows and all below them."""
+    below: set[str] = set()
+    for name in MAY_IMPORT[module]:
+        below |= {name} | allowed(name)
+    return below
+
+
+def is_ours(name: str) -> bool:
+    return name.partition(".")[0] in ("vsfs", "vsfs_tools")
+
+
+def test_every_module_stands_in_the_table() -> None:
+    missing = sorted(MODULES.keys() - MAY_IMPORT.keys())
+    assert missing == [], (
+        f"{', '.join(missing)}: not in MAY_IMPORT of {Path(__file__).name}; "
+        "add a row that says which layers it may import, and one to the design's table"
+    )
+
+
+def test_the_table_has_no_module_that_is_gone() -> None:
+    assert sorted(MAY_IMPORT.keys() - MODULES.keys()) == []
+
+
+def test_each_row_of_the_table_names_only_rows_above_it() -> None:
+    seen: set[str] = set()
+    for module, names in MAY_IMPORT.items():
+        assert set(names) <= seen, f"the row of {module} reaches up"
+        seen.add(module)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() & MAY_IMPORT.keys()))
+def test_a_module_imports_only_from_below(module: str) -> None:
+    above = {name for name in imports(module) if is_ours(name)} - allowed(module)
+    assert above == set(), f"{module} may not import {', '.join(sorted(above))}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_package_from_elsewhere_is_imported_only_where_it_belongs(module: str) -> None:
+    outside = {name.partition(".")[0] for name in imports(module) if not is_ours(name)}
+    outside -= sys.stdlib_module_names
+    assert outside <= OUTSIDE.keys(), f"{module} needs a dependency that we do not have"
+    misplaced = {name for name in outside if module not in OUTSIDE[name]}
+    assert misplaced == set(), f"{module} may not import {', '.join(sorted(misplaced))}"
+
+
+@pytest.mark.parametrize("package", sorted(OUTSIDE))
+def test_each_dependency_is_used_where_it_may_be(package: str) -> None:
+    """Otherwise the test above would pass for a reader of imports that sees none."""
+    users = {module for module in MODULES for name in imports(module) if name.startswith(package)}
+    assert users
+    assert users <= OUTSIDE[package]
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import vsfs.volume", {"vsfs.volume"}),
+        ("from vsfs.volume import Volume", {"vsfs.volume"}),
+        ("from vsfs import volume, Volume", {"vsfs.volume", "vsfs"}),
+        ("from . import volume", {"vsfs.volume"}),
+        ("from .volume import Volume as V", {"vsfs.volume"}),
+        ("def f():\n    import fuse", {"fuse"}),
+        ("if TYPE_CHECKING:\n    from rich.text import Text", {"rich.text"}),
+    ],
+)
+def test_every_form_of_import_is_seen(statement: str, expected: set[str]) -> None:
+    nodes = ast.walk(ast.parse(statement))
+    assert {name for node in nodes for name in targets("vsfs.walk", node)} == expected
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "import vsfs",
+        "from vsfs import *",  # every public name: they are loaded when first used
+        "import vsfs.mkfs, vsfs.populate, vsfs.describe_block",
+    ],
+)
+def test_using_the_library_loads_neither_fuse_nor_rich(use: str) -> None:
+    script = (
+        f"{use}; import sys; print(*{{'fuse', 'rich', 'vsfs.fuse_adapter'}} & {{*sys.modules}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(folder_of("vsfs").parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []
