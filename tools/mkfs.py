@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from vsfs.errors import NoSpace
@@ -133,7 +133,7 @@ def _fill(arguments: argparse.Namespace, identity: Identity, *, stable_times: bo
     from vsfs.populate import Populator  # noqa: PLC0415
     from vsfs.walk import Credentials  # noqa: PLC0415
 
-    options = {"clock": lambda: identity.now_ns} if stable_times else {}
+    options: dict[str, Any] = {"clock": lambda: identity.now_ns} if stable_times else {}
     with FileSystem.open(arguments.image, credentials=Credentials(0, 0), **options) as fs:
         try:
             Populator(fs, arguments.directory, stable_times=stable_times).run()

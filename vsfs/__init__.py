@@ -32,9 +32,10 @@ if TYPE_CHECKING:
         UnknownFeature,
         VsfsError,
     )
-    from vsfs.filesystem import DirEntry, FileSystem
+    from vsfs.filesystem import FileSystem
     from vsfs.layout import Geometry, Superblock
     from vsfs.mkfs import format_image
+    from vsfs.results import DirEntry
     from vsfs.volume import Volume
     from vsfs.walk import Credentials
 
@@ -75,9 +76,10 @@ _HOMES = {
         "UnknownFeature",
         "VsfsError",
     ),
-    "filesystem": ("DirEntry", "FileSystem"),
+    "filesystem": ("FileSystem",),
     "layout": ("Geometry", "Superblock"),
     "mkfs": ("format_image",),
+    "results": ("DirEntry",),
     "volume": ("Volume",),
     "walk": ("Credentials",),
 }

@@ -21,16 +21,16 @@ import heapq
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, AnyStr, Final, Generic, overload
+from typing import Any, Final, Protocol, overload
 
 from vsfs.device import BlockDevice, BytesLike, FileDevice
 from vsfs.errors import Corrupt, posix_error
 from vsfs.inode import Inode
 from vsfs.layout import MODE_OF_TYPE, NAME_MAX, ROOT_INO
 from vsfs.openfiles import OpenFile
+from vsfs.results import DirEntry, ScandirIterator, stat_result
 from vsfs.volume import Volume
 from vsfs.walk import Credentials, Walker
 
@@ -38,93 +38,21 @@ StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _FIRST_FD: Final = 3  # 0 to 2 are the terminal's, as in every process
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
-_ST_BLOCK: Final = 512  # unit of st_blocks, whatever the block size
 
 
-def stat_result(inode: Inode, block_size: int) -> os.stat_result:
-    """What stat(2) says of `inode`."""
-    times = (inode.atime_ns, inode.mtime_ns, inode.ctime_ns)
-    seconds = tuple(time / 1e9 for time in times)
-    whole = tuple(time // 10**9 for time in times)
-    fields: dict[str, Any] = {
-        "st_blksize": block_size,
-        "st_blocks": inode.blocks * (block_size // _ST_BLOCK),
-        "st_rdev": inode.device,
-    }
-    for name, second, ns in zip(("atime", "mtime", "ctime"), seconds, times, strict=True):
-        fields[f"st_{name}"] = second
-        fields[f"st_{name}_ns"] = ns
-    basic = (inode.mode, inode.ino, 0, inode.nlink, inode.uid, inode.gid, inode.size, *whole)
-    return os.stat_result(basic, fields)
+class _OpenImage(Protocol):
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | BlockDevice,
+        *,
+        read_only: bool = False,
+        credentials: Credentials | None = None,
+        **options: Any,
+    ) -> FileSystem: ...
 
 
-class DirEntry(Generic[AnyStr]):
-    """What :meth:`FileSystem.scandir` gives, as ``os.DirEntry``."""
-
-    def __init__(
-        self, fs: FileSystem, directory: AnyStr, name: AnyStr, ino: int, mode: int
-    ) -> None:
-        self.name: AnyStr = name
-        self.path: AnyStr = os.path.join(directory, name)
-        self._fs = fs
-        self._ino = ino
-        self._mode = mode
-
-    def inode(self) -> int:
-        """Its inode number."""
-        return self._ino
-
-    def is_symlink(self) -> bool:
-        """Whether it is a symbolic link."""
-        return stat.S_ISLNK(self._mode)
-
-    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether it is a directory, or a link to one."""
-        return stat.S_ISDIR(self._target_mode(follow_symlinks))
-
-    def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether it is a regular file, or a link to one."""
-        return stat.S_ISREG(self._target_mode(follow_symlinks))
-
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """Its attributes."""
-        return self._fs.stat(self.path, follow_symlinks=follow_symlinks)
-
-    def _target_mode(self, follow_symlinks: bool) -> int:
-        if not (follow_symlinks and self.is_symlink()):
-            return self._mode
-        try:
-            return self.stat().st_mode
-        except FileNotFoundError:
-            return 0
-
-    def __fspath__(self) -> AnyStr:
-        return self.path
-
-    def __repr__(self) -> str:
-        return f"<DirEntry {self.name!r}>"
-
-
-class ScandirIterator(Generic[AnyStr]):
-    """Iterator and context manager over the entries of a directory."""
-
-    def __init__(self, entries: Iterator[DirEntry[AnyStr]]) -> None:
-        self._entries: Iterator[DirEntry[AnyStr]] = entries
-
-    def __iter__(self) -> ScandirIterator[AnyStr]:
-        return self
-
-    def __next__(self) -> DirEntry[AnyStr]:
-        return next(self._entries)
-
-    def __enter__(self) -> ScandirIterator[AnyStr]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing is held open; for those who call it as on ``os.scandir``."""
+class _OpenFile(Protocol):
+    def __call__(self, path: StrPath, flags: int, mode: int = 0o777) -> int: ...
 
 
 class _Open:
@@ -135,12 +63,10 @@ class _Open:
     """
 
     @overload
-    def __get__(self, fs: None, owner: type[FileSystem]) -> Callable[..., FileSystem]: ...
+    def __get__(self, fs: None, owner: type[FileSystem]) -> _OpenImage: ...
     @overload
-    def __get__(self, fs: FileSystem, owner: type[FileSystem]) -> Callable[..., int]: ...
-    def __get__(
-        self, fs: FileSystem | None, owner: type[FileSystem]
-    ) -> Callable[..., FileSystem] | Callable[..., int]:
+    def __get__(self, fs: FileSystem, owner: type[FileSystem]) -> _OpenFile: ...
+    def __get__(self, fs: FileSystem | None, owner: type[FileSystem]) -> _OpenImage | _OpenFile:
         return owner.open_image if fs is None else fs.open_file
 
 
@@ -417,10 +343,11 @@ class FileSystem:
         listed = [(name, ino, MODE_OF_TYPE.get(code, 0)) for name, ino, code in self._list(path)]
         if isinstance(directory, bytes):
             return ScandirIterator(
-                DirEntry(self, directory, name, ino, mode) for name, ino, mode in listed
+                DirEntry(self.stat, directory, name, ino, mode) for name, ino, mode in listed
             )
         return ScandirIterator(
-            DirEntry(self, directory, os.fsdecode(name), ino, mode) for name, ino, mode in listed
+            DirEntry(self.stat, directory, os.fsdecode(name), ino, mode)
+            for name, ino, mode in listed
         )
 
     def _list(self, path: StrPath) -> list[tuple[bytes, int, int]]:
@@ -510,15 +437,15 @@ class FileSystem:
         user = self.credentials
         self.volume.mkdir(place.parent.ino, place.name, permissions, user.uid, user.gid)
 
-    def makedirs(self, path: str, mode: int = 0o777, exist_ok: bool = False) -> None:
-        """os.makedirs: make `path` and the directories above it."""
-        parent = os.path.dirname(path.rstrip("/"))
+    def makedirs(self, name: str, mode: int = 0o777, exist_ok: bool = False) -> None:
+        """os.makedirs: make `name` and the directories above it."""
+        parent = os.path.dirname(name.rstrip("/"))
         if parent.strip("/") and not self.exists(parent):
             self.makedirs(parent, exist_ok=True)
         try:
-            self.mkdir(path, mode)
+            self.mkdir(name, mode)
         except FileExistsError:
-            if not (exist_ok and stat.S_ISDIR(self.stat(path).st_mode)):
+            if not (exist_ok and stat.S_ISDIR(self.stat(name).st_mode)):
                 raise
 
     def mknod(self, path: StrPath, mode: int = 0o600, device: int = 0) -> None:
