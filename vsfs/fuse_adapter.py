@@ -21,6 +21,7 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import signal
 import stat
 import threading
@@ -93,6 +94,47 @@ class _PageCache:
         self._open = dict.fromkeys(self._open)
 
 
+class _HiddenFiles:
+    """Open files that were unlinked, by the name that libfuse gave them instead.
+
+    libfuse 2 finds an open file by its path.  So instead of unlinking the name of
+    one it asks for a rename to ``.fuse_hidden...``, and for the unlink of that
+    after the last close.  Here such a rename *is* the unlink: nothing is ever
+    called so on the disk, and calls with that path mean the open inode.
+
+    A rename over an open file arrives in two calls as well: hide the old target,
+    then rename.  The unlink waits for the next call, whatever it is; if that is
+    this rename, the target is replaced in one operation, as rename(2) promises.
+    """
+
+    _NAME: Final = re.compile(r"\.fuse_hidden[0-9a-f]{16}")
+
+    def __init__(self) -> None:
+        self._inodes: dict[str, Inode] = {}  # by name: libfuse never gives one twice
+        self.waiting: str | None = None  # the path whose unlink waits
+
+    def is_hidden_name(self, path: str) -> bool:
+        """Whether libfuse makes such names."""
+        return self._NAME.fullmatch(_last_name(path)) is not None
+
+    def hide(self, path: str, hidden_path: str, inode: Inode) -> None:
+        """`path` is to be unlinked; `inode` is found at `hidden_path` from now on."""
+        self._inodes[_last_name(hidden_path)] = inode
+        self.waiting = path
+
+    def find(self, path: str) -> Inode | None:
+        """The open inode that a hidden path means."""
+        return self._inodes.get(_last_name(path)) if self._inodes else None
+
+    def forget(self, path: str) -> bool:
+        """Note that libfuse is done with a hidden path; False if it is none."""
+        return self._inodes.pop(_last_name(path), None) is not None
+
+
+def _last_name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
 class FuseAdapter:
     """What fusepy calls: one method for each request of the kernel.
 
@@ -111,10 +153,13 @@ class FuseAdapter:
         self.finished = threading.Event()
         self._on_mounted = on_mounted
         self._pages = _PageCache()
+        self._hidden = _HiddenFiles()
 
     def __call__(self, name: str, *args: Any) -> Any:
         """Dispatch a request; the one place where errors become errnos."""
         try:
+            if self._hidden.waiting is not None:
+                self._finish_unlink(name, args)
             return getattr(self, name)(*args)
         except OSError as error:
             if not error.errno or error.errno < 0:  # fusepy would make garbage of it
@@ -124,6 +169,16 @@ class FuseAdapter:
         except Exception as error:
             log.exception("%s failed: this is a bug in vsfs", name)
             raise posix_error(errno.EIO) from error
+
+    def _finish_unlink(self, name: str, args: tuple[Any, ...]) -> None:
+        """Do the unlink that waits, unless the call at hand is a rename over it."""
+        path, self._hidden.waiting = self._hidden.waiting, None
+        if path is None or (name == "rename" and args[1] == path):
+            return
+        try:
+            self.volume.unlink(*self._place(path))
+        except OSError as error:  # its caller has long been told that it is done
+            log.error("%s could not be unlinked: %s", path, error)
 
     # -- life of the mount ----------------------------------------------------
 
@@ -150,6 +205,9 @@ class FuseAdapter:
     # -- names ----------------------------------------------------------------
 
     def _inode(self, path: str) -> Inode:
+        hidden = self._hidden.find(path)
+        if hidden is not None:
+            return hidden
         inode = self.volume.inode(ROOT_INO)
         if path != "/":
             for name in path.encode(_ENCODING).split(b"/")[1:]:
@@ -165,7 +223,11 @@ class FuseAdapter:
         """stat(2), and fstat(2) where the kernel gives a handle."""
         if path is None or (fi is not None and fi.fh):
             return self._attributes(self.volume.files.get(fi.fh).inode)
-        return self._attributes(self._inode(path))
+        hidden = self._hidden.find(path)
+        if hidden is None:
+            return self._attributes(self._inode(path))
+        # libfuse counts the name that it made up, and takes it off again
+        return self._attributes(hidden) | {"st_nlink": hidden.nlink + 1}
 
     def _attributes(self, inode: Inode) -> dict[str, int]:
         block_size = self.volume.geometry.block_size
@@ -206,6 +268,8 @@ class FuseAdapter:
 
     def unlink(self, path: str) -> None:
         """unlink(2)."""
+        if self._hidden.forget(path):
+            return
         self.volume.unlink(*self._place(path))
         self._pages.moved(path)
 
@@ -214,10 +278,14 @@ class FuseAdapter:
         self.volume.rmdir(*self._place(path))
 
     def rename(self, old: str, new: str) -> None:
-        """rename(2)."""
-        is_directory = self._inode(old).is_directory
+        """rename(2), and what libfuse makes of unlink(2) while a file is open."""
+        inode = self._inode(old)
+        if inode.open_count and self._hidden.is_hidden_name(new):
+            self._hidden.hide(old, new, inode)
+            self._pages.moved(old)
+            return
         self.volume.rename(*self._place(old), *self._place(new))
-        if is_directory:
+        if inode.is_directory:
             self._pages.clear()
         else:
             self._pages.moved(old, new)
@@ -369,7 +437,6 @@ def serve(adapter: FuseAdapter, image: str, mount_point: str, options: dict[str,
         fsname=_escape(os.fsencode(image).decode(_ENCODING)),
         subtype="vsfs",
         use_ino=True,
-        hard_remove=True,
         big_writes=True,
         attr_timeout=0,
         entry_timeout=_NAMES_ARE_VALID_FOR,

@@ -150,6 +150,63 @@ def test_an_open_file_survives_its_last_name(mounted: Any) -> None:
     assert wait_for(lambda: os.statvfs(mounted.point).f_bfree == free)
 
 
+def test_an_open_file_without_names_is_still_a_file(mounted: Any) -> None:
+    """fstat, fchmod, fchown, futimens and ftruncate reach it, and nobody else sees it."""
+    (mounted.point / "d").mkdir()
+    with open(mounted.point / "d" / "file", "w+b", buffering=0) as file:
+        file.write(b"contents")
+        os.unlink(mounted.point / "d" / "file")
+        assert os.listdir(mounted.point / "d") == []
+        assert (os.fstat(file.fileno()).st_nlink, os.fstat(file.fileno()).st_size) == (0, 8)
+        os.fchmod(file.fileno(), 0o640)
+        os.utime(file.fileno(), ns=(5, 7))
+        os.ftruncate(file.fileno(), 4)
+        shown = os.fstat(file.fileno())
+        assert (stat.S_IMODE(shown.st_mode), shown.st_size) == (0o640, 4)
+        os.rmdir(mounted.point / "d")
+        assert os.pread(file.fileno(), 100, 0) == b"cont"
+    assert os.listdir(mounted.point) == []
+    mounted.again()
+    assert os.statvfs(mounted.point).f_ffree == 77
+
+
+def test_a_rename_over_an_open_file_replaces_it_and_leaves_it_open(mounted: Any) -> None:
+    old, new = mounted.point / "old", mounted.point / "new"
+    old.write_text("old contents")
+    with open(old, "rb") as file:
+        new.write_text("new")
+        os.rename(new, old)
+        assert os.listdir(mounted.point) == ["old"]
+        assert old.read_text() == "new"
+        assert file.read() == b"old contents"
+        assert os.fstat(file.fileno()).st_nlink == 0
+
+
+def test_a_name_can_be_used_again_while_its_old_file_is_open(mounted: Any) -> None:
+    path = mounted.point / "file"
+    open_files = []
+    for number in range(5):
+        open_files.append(open(path, "w+"))  # noqa: SIM115  (all are open at once)
+        open_files[-1].write(str(number))
+        open_files[-1].flush()
+        path.unlink()
+    for number, file in enumerate(open_files):
+        file.seek(0)
+        assert file.read() == str(number)
+        file.close()
+    assert wait_for(lambda: os.statvfs(mounted.point).f_ffree == 77)
+
+
+def test_the_other_name_of_an_unlinked_open_file_counts_one_link(mounted: Any) -> None:
+    first, second = mounted.point / "first", mounted.point / "second"
+    first.write_text("x")
+    os.link(first, second)
+    with open(first, "rb") as file:
+        first.unlink()
+        assert os.fstat(file.fileno()).st_nlink == 1
+        assert second.stat().st_nlink == 1
+
+
 def test_a_hard_link_shows_what_was_written_through_the_other_name(mounted: Any) -> None:
     first, second = mounted.point / "first", mounted.point / "second"
     first.write_text("short")
