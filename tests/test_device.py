@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,17 @@ from vsfs.device import (
 )
 
 
-
 @pytest.fixture(params=["file", "memory", "wrapped"])
-def device(request: pytest.FixtureRequest, tmp_path: Path) -> BlockDevice:
+def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlockDevice]:
     """A device of 16 blocks of 512 bytes, full of 0x55."""
-    if request.param == "memory":
-        return MemoryDevice(bytearray(b"\x55" * 8 * KIB))
+    content = b"\x55" * 8 * KIB
     image = tmp_path / "disk.img"
-    image.write_bytes(b"\x55" * 8 * KIB)
-    below = FileDevice(image)
-    request.addfinalizer(below.close)
-    return below if request.param == "file" else RecordingDevice(below)
+    image.write_bytes(content)
+    made: BlockDevice = MemoryDevice(bytearray(content))
+    if request.param != "memory":
+        made = FileDevice(image)
+    yield RecordingDevice(made) if request.param == "wrapped" else made
+    made.close()
 
 
 def test_a_write_is_read_back(device: BlockDevice) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 
 import pytest
-from support.layers import Failure, Layers
+from support.layers import Layers
 
 from vsfs.device import Kind
 from vsfs.errors import Corrupt, NoSpace
@@ -59,11 +59,10 @@ def test_a_change_reaches_the_disk_at_the_commit(layers: Layers) -> None:
 def test_rollback_takes_a_change_back(layers: Layers) -> None:
     inode = layers.new_file()
     before = inode.record
-    with pytest.raises(Failure), layers.operation():
+    with layers.undone():
         layers.inodes.modify(inode)
         inode.size, inode.nlink, inode.pointers[3] = 5, 9, 300
         layers.inodes.modify(inode)
-        raise Failure
     assert inode.record == before
     layers.cache.commit()
     assert on_disk(layers, inode.ino).record == before
@@ -71,9 +70,8 @@ def test_rollback_takes_a_change_back(layers: Layers) -> None:
 
 def test_rollback_takes_a_new_inode_back(layers: Layers) -> None:
     free = layers.inode_bitmap.available
-    with pytest.raises(Failure), layers.operation():
+    with layers.undone():
         layers.inodes.allocate(FILE, 0, 0, 0).nlink = 1
-        raise Failure
     assert layers.inode_bitmap.available == free
     assert layers.new_file().ino == 3
 

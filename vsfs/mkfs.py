@@ -51,6 +51,8 @@ EXTRA_INODES: Final = 64
 _TABLE_SHARE: Final = 4
 #: Superblock, two bitmaps, an inode table and the root directory: a block each.
 MIN_BLOCKS: Final = 5
+#: The reserved ones, the root, and one to use.  Blocks of 512 bytes need two for that.
+_FEWEST_INODES: Final = RESERVED_INODES + 1
 #: An image is refused when this many bytes at either end are not all zero.
 _LOOK_AT: Final = 64 * 1024
 _ZEROES: Final = 1024 * 1024  # bytes of zeroes written at a time
@@ -111,10 +113,11 @@ def plan(
             f"take a power of two from {MIN_BLOCK_SIZE} to {MAX_BLOCK_SIZE}"
         )
     block_count = image_size // block_size
-    if block_count < MIN_BLOCKS:
+    fewest = MIN_BLOCKS - 1 + ceil_div(_FEWEST_INODES, block_size // INODE_SIZE)
+    if block_count < fewest:
         raise ImpossibleSize(
             f"{image_size} bytes are too small for a root directory: with blocks of "
-            f"{block_size} bytes an image has at least {MIN_BLOCKS * block_size} bytes"
+            f"{block_size} bytes an image has at least {fewest * block_size} bytes"
         )
     if block_count > MAX_BLOCK_COUNT:
         raise ImpossibleSize(
@@ -137,10 +140,10 @@ def _inodes_wanted(
     if bytes_per_inode is not None:
         if bytes_per_inode <= 0:
             raise ImpossibleSize(f"there cannot be an inode for each {bytes_per_inode} bytes")
-        return max(image_size // bytes_per_inode, RESERVED_INODES + 1)
+        return max(image_size // bytes_per_inode, _FEWEST_INODES)
     wanted = image_size // DEFAULT_BYTES_PER_INODE + EXTRA_INODES
     whole_blocks = image_size // _TABLE_SHARE // block_size
-    return min(wanted, max(whole_blocks, 1) * (block_size // INODE_SIZE))
+    return max(min(wanted, whole_blocks * (block_size // INODE_SIZE)), _FEWEST_INODES)
 
 
 def _place_regions(block_size: int, block_count: int, inodes_wanted: int) -> Geometry:

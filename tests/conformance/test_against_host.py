@@ -18,7 +18,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -55,22 +55,42 @@ if not STICKY_PROTECTED:
 if not IS_ROOT:  # the walk over the host's tree must get everywhere
     MODES = [mode | 0o700 for mode in MODES]
 
-NAMES = [b"a", b"b", b"c"] * 8 + [b".", b".."] + [b"\xff\xfe", b"LONG", b"TOO-LONG"]
-paths = st.builds(
-    lambda prefix, names, suffix: prefix + b"/".join(names) + suffix,
-    st.sampled_from([b""] * 8 + [b"./", b"../", b"BASE/", b"a//"]),
-    st.sampled_from([1, 1, 1, 2, 2, 3]).flatmap(
-        lambda depth: st.lists(st.sampled_from(NAMES), min_size=depth, max_size=depth)
-    ),
-    st.sampled_from([b""] * 20 + [b"/", b"//", b"/.", b"/.."]),
-)
-users = st.integers(0, len(USERS) - 1) if IS_ROOT else st.just(0)
+NAMES = [b"a", b"b", b"c", b"d", b"e"] * 5 + [b"\xff\xfe", b"LONG", b"TOO-LONG"]
+
+
+class Where(NamedTuple):
+    """How to choose a path when the step runs, from what there is then."""
+
+    kind: str  # "file", "directory", "any": one that exists; "new": beside one; "wild"
+    number: int  # which of those that exist
+    names: list[bytes]
+    prefix: bytes
+    suffix: bytes
+
+
+def where(*kinds: str) -> st.SearchStrategy[Where]:
+    """Paths of these kinds; now and then wild ones, slashes and dots."""
+    return st.builds(
+        Where,
+        st.sampled_from([*kinds * 3, "wild"]),
+        st.integers(0, 30),
+        st.lists(st.sampled_from([*NAMES, b".", b".."]), min_size=1, max_size=3),
+        st.sampled_from([b""] * 8 + [b"./", b"BASE/", b"a/../", b"a//../"]),
+        st.sampled_from([b""] * 25 + [b"/", b"//", b"/.", b"/.."]),
+    )
+
+
+anywhere = where("any")
+files = where("file", "file", "file", "any", "new")
+new_names = where("new", "new", "new", "any")
+directories = where("directory", "directory", "any")
+users = st.sampled_from([0, 0, 0, *range(len(USERS))])
 modes = st.sampled_from(MODES)
 flags = st.builds(
     lambda how, more: how | sum(set(more)),
-    st.sampled_from([os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR]),
+    st.sampled_from([os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR, os.O_RDWR]),
     st.lists(
-        st.sampled_from([os.O_CREAT] * 4 + [os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW]),
+        st.sampled_from([os.O_CREAT] * 5 + [os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW]),
         max_size=3,
     ),
 ) | st.sampled_from([os.O_DIRECTORY, os.O_DIRECTORY | os.O_NOFOLLOW])
@@ -86,7 +106,7 @@ offsets = st.builds(
     st.sampled_from([0, 0, 512, 4096, 12 * 512, 12 * 4096, 140 * 512, 8_460_288]),
     st.sampled_from([-1, 0, 1, 100, 511]),
 )
-times_ns = st.integers(0, 2**32 * 10**9)
+times_ns = st.tuples(*[st.integers(0, 2**32 * 10**9)] * 2)
 slots = st.integers(0, MOST_OPEN - 1)
 
 
@@ -154,10 +174,11 @@ class AgainstHost(RuleBasedStateMachine):
         self.device = blank(kib * 1024, block_size=block_size)
         self.host_counts_subdirectories = True
         self.mount()
-        self.fs[0].makedirs(os.fsdecode(self.base))
+        root = as_user(self.fs[0], ROOT)
+        root.makedirs(os.fsdecode(self.base))
         os.makedirs(self.base)
         for directory in (self.top, self.top + b"/1", self.base):
-            self.fs[0].chown(directory, USERS[-1].uid, USERS[-1].gid)
+            root.chown(directory, USERS[-1].uid, USERS[-1].gid)
             os.chown(directory, USERS[-1].uid, USERS[-1].gid)
             os.chmod(directory, 0o755)
         self.host_counts_subdirectories = os.stat(self.base).st_nlink == 2
@@ -166,6 +187,8 @@ class AgainstHost(RuleBasedStateMachine):
         for path in (b"a", b"a/b", b"b"):
             self.both(0, "mkdir", path, 0o777)
         self.both(0, "symlink", b"a", b"c")
+        for path in (b"d", b"a/e"):
+            self.both(0, "open", path, os.O_CREAT | os.O_RDWR, 0o666)
 
     def mount(self) -> None:
         first = mount(self.device, USERS[0], **self.options)
@@ -178,10 +201,34 @@ class AgainstHost(RuleBasedStateMachine):
 
     # -- one call on both sides -----------------------------------------------
 
-    def spelled(self, path: bytes) -> bytes:
-        """A path with what is too long to be printed in each failure."""
-        path = path.replace(b"TOO-LONG", b"m" * 256).replace(b"LONG", b"n" * 255)
-        return path.replace(b"BASE", self.base)
+    def path(self, chosen: Where) -> bytes:
+        """The path that was chosen, from the present tree."""
+        existing = self.existing()
+        names = b"/".join(chosen.names)
+        if chosen.kind == "wild":
+            path = names
+        else:
+            kind = {"new": "directory"}.get(chosen.kind, chosen.kind)
+            fitting = [path for path in existing if self.is_kind(path, kind)] or [b"."]
+            path = fitting[chosen.number % len(fitting)]
+        if chosen.kind == "new":
+            path += b"/" + chosen.names[0]
+        path = (chosen.prefix + path + chosen.suffix).replace(b"BASE", self.base)
+        return path.replace(b"TOO-LONG", b"m" * 256).replace(b"LONG", b"n" * 255)
+
+    def existing(self) -> list[bytes]:
+        """All paths below the base directory, and itself."""
+        found = [b"."]
+        for directory, below, others in os.walk(self.base):
+            start = os.path.relpath(directory, self.base)
+            found += [os.path.normpath(start + b"/" + name) for name in below + others]
+        return sorted(found)
+
+    def is_kind(self, path: bytes, kind: str) -> bool:
+        path = self.base + b"/" + path
+        if kind == "file":
+            return os.path.isfile(path)
+        return kind == "any" or os.path.isdir(path)
 
     def inside(self, path: bytes) -> bool:
         """Whether the host's call will stay below the temporary directory."""
@@ -191,7 +238,7 @@ class AgainstHost(RuleBasedStateMachine):
 
     def is_above(self, path: bytes) -> bool:
         """Whether it is a directory that every user goes through to get anywhere."""
-        status = outcome(os.stat, (self.spelled(path),), {})
+        status = outcome(os.stat, (path,), {})
         return isinstance(status, os.stat_result) and status.st_ino in self.above
 
     def as_host(self, user: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -216,21 +263,23 @@ class AgainstHost(RuleBasedStateMachine):
 
     def run(self, user: int, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call both; the results agree.  Returns the host's, or None for no call."""
-        if name not in ("write", "pwrite"):
-            args = tuple(self.spelled(arg) if isinstance(arg, bytes) else arg for arg in args)
+        args = tuple(self.path(arg) if isinstance(arg, Where) else arg for arg in args)
         given = args[1:] if name == "symlink" else args  # the link's text goes nowhere
         given = () if name in ("write", "pwrite") else given
         if not all(self.inside(arg) for arg in given if isinstance(arg, bytes)):
             return None
         fs = next((arg.fs for arg in args if isinstance(arg, Pair)), self.fs[user])
         ours_args = tuple(arg.ours if isinstance(arg, Pair) else arg for arg in args)
-        host_args = tuple(arg.host if isinstance(arg, Pair) else arg for arg in args)
+        host_args: tuple[Any, ...] = tuple(
+            arg.host if isinstance(arg, Pair) else arg for arg in args
+        )
         ours = outcome(getattr(fs, name), ours_args, kwargs)
         if ours == "ENOSPC":  # not a thing has changed, as the next look at the trees says
             self.check()
             return None
         if name in ("write", "pwrite") and isinstance(ours, int):
-            host_args = (host_args[0], host_args[1][:ours], *host_args[2:])  # all that fits
+            fd, content, *offset = host_args
+            host_args = (fd, content[:ours], *offset)  # all that fits
         if name == "access":
             kwargs["effective_ids"] = True
         host = self.as_host(user, name, host_args, kwargs)
@@ -303,65 +352,80 @@ class AgainstHost(RuleBasedStateMachine):
 
     # -- rules: names ---------------------------------------------------------
 
-    @rule(user=users, path=paths, mode=modes)
-    def mkdir(self, user: int, path: bytes, mode: int) -> None:
+    @rule(user=users, path=new_names, mode=modes)
+    def mkdir(self, user: int, path: Where, mode: int) -> None:
         self.both(user, "mkdir", path, mode)
 
-    @rule(user=users, path=paths)
-    def rmdir(self, user: int, path: bytes) -> None:
+    @rule(user=users, path=directories)
+    def rmdir(self, user: int, path: Where) -> None:
         self.both(user, "rmdir", path)
 
-    @rule(user=users, path=paths)
-    def unlink(self, user: int, path: bytes) -> None:
+    @rule(user=users, path=files)
+    def unlink(self, user: int, path: Where) -> None:
         self.both(user, "unlink", path)
 
-    @rule(user=users, old=paths, new=paths)
-    def rename(self, user: int, old: bytes, new: bytes) -> None:
+    @rule(user=users, old=anywhere, new=anywhere | new_names)
+    def rename(self, user: int, old: Where, new: Where) -> None:
         self.both(user, "rename", old, new)
 
-    @rule(user=users, src=paths, dst=paths)
-    def link(self, user: int, src: bytes, dst: bytes) -> None:
-        src = self.spelled(src)
+    @rule(user=users, old=files, new=files | new_names)
+    def rename_file(self, user: int, old: Where, new: Where) -> None:
+        self.both(user, "rename", old, new)
+
+    @rule(user=users, src=files, dst=new_names)
+    def link(self, user: int, src: Where, dst: Where) -> None:
+        path = self.path(src)
         if HARDLINKS_PROTECTED and USERS[user].uid:
-            status = outcome(os.lstat, (src,), {})
+            status = outcome(os.lstat, (path,), {})
             if not isinstance(status, os.stat_result) or status.st_uid != USERS[user].uid:
                 return
-        self.both(user, "link", src, dst, follow_symlinks=False)
+        self.both(user, "link", path, dst, follow_symlinks=False)
 
-    @rule(user=users, text=paths | st.sampled_from([b"LONG", b"LONG/LONG"]), path=paths)
-    def symlink(self, user: int, text: bytes, path: bytes) -> None:
+    @rule(user=users, text=anywhere | new_names, path=new_names)
+    def symlink(self, user: int, text: Where, path: Where) -> None:
         self.both(user, "symlink", text, path)
 
-    @rule(user=users, path=paths)
-    def mkfifo(self, user: int, path: bytes) -> None:
+    @rule(user=users, path=new_names)
+    def mkfifo(self, user: int, path: Where) -> None:
         self.both(user, "mkfifo", path, 0o644)
 
-    @rule(user=users, directory=paths, count=st.integers(1, 30))
-    def crowd(self, user: int, directory: bytes, count: int) -> None:
+    @rule(user=users, where=directories, count=st.integers(5, 30))
+    def crowd(self, user: int, where: Where, count: int) -> None:
         """Many names, so that a directory has several blocks."""
+        directory = self.path(where)
         for number in range(count):
-            self.both(user, "mkdir", directory + b"/crowd%d" % number + b"-" * (number * 7), 0o755)
+            name = b"/crowd%d" % number + b"-" * (number * 7)
+            self.run(user, "symlink", b"text", directory + name)
+        self.step()
 
-    @rule(user=users, directory=paths, first=st.integers(0, 30), step=st.integers(1, 3))
-    def disperse(self, user: int, directory: bytes, first: int, step: int) -> None:
+    @rule(user=users, where=directories, first=st.integers(0, 9), step=st.integers(1, 3))
+    def disperse(self, user: int, where: Where, first: int, step: int) -> None:
+        directory = self.path(where)
         for number in range(first, 30, step):
-            self.both(user, "rmdir", directory + b"/crowd%d" % number + b"-" * (number * 7))
+            name = b"/crowd%d" % number + b"-" * (number * 7)
+            self.run(user, "unlink", directory + name)
+        self.step()
 
     # -- rules: attributes and looking ----------------------------------------
 
-    @rule(user=users, path=paths, mode=modes)
-    def chmod(self, user: int, path: bytes, mode: int) -> None:
-        if not self.is_above(path):
+    @rule(user=users, path=anywhere, mode=modes)
+    def chmod(self, user: int, path: Where, mode: int) -> None:
+        if not self.is_above(self.path(path)):
             self.both(user, "chmod", path, mode)
 
-    @rule(user=users, path=paths, ids=st.tuples(*[st.sampled_from([-1, 0, 1001, NOBODY])] * 2))
-    def lchown(self, user: int, path: bytes, ids: tuple[int, int]) -> None:
-        if not self.is_above(path):
+    @rule(user=users, path=anywhere, ids=st.tuples(*[st.sampled_from([-1, 0, 1001, NOBODY])] * 2))
+    def lchown(self, user: int, path: Where, ids: tuple[int, int]) -> None:
+        if not self.is_above(self.path(path)):
             self.both(user, "lchown", path, *ids)
 
-    @rule(user=users, path=paths, ns=st.none() | st.tuples(times_ns, times_ns), follow=st.booleans())
-    def utime(self, user: int, path: bytes, ns: tuple[int, int] | None, follow: bool) -> None:
-        path = self.spelled(path)
+    @rule(
+        user=users,
+        where=anywhere,
+        ns=st.none() | times_ns,
+        follow=st.booleans(),
+    )
+    def utime(self, user: int, where: Where, ns: tuple[int, int] | None, follow: bool) -> None:
+        path = self.path(where)
         given = {"ns": ns} if ns else {}
         inside = self.inside(path)  # this reads links, which sets their atime
         done = self.run(user, "utime", path, follow_symlinks=follow, **given)
@@ -372,23 +436,23 @@ class AgainstHost(RuleBasedStateMachine):
                 assert (host.st_atime_ns, host.st_mtime_ns) == (ours.st_atime_ns, ours.st_mtime_ns)
         self.step()
 
-    @rule(user=users, path=paths, size=offsets)
-    def truncate(self, user: int, path: bytes, size: int) -> None:
+    @rule(user=users, path=files, size=offsets)
+    def truncate(self, user: int, path: Where, size: int) -> None:
         self.both(user, "truncate", path, size)
 
-    @rule(user=users, path=paths, name=st.sampled_from(["stat", "lstat", "readlink", "listdir"]))
-    def look(self, user: int, path: bytes, name: str) -> None:
+    @rule(user=users, path=anywhere, name=st.sampled_from(["stat", "lstat", "readlink", "listdir"]))
+    def look(self, user: int, path: Where, name: str) -> None:
         self.both(user, name, path)
 
-    @rule(user=users, path=paths, mode=st.integers(0, 7))
-    def access(self, user: int, path: bytes, mode: int) -> None:
+    @rule(user=users, path=anywhere, mode=st.integers(0, 7))
+    def access(self, user: int, path: Where, mode: int) -> None:
         self.both(user, "access", path, mode)
 
     # -- rules: open files ----------------------------------------------------
 
-    @rule(user=users, path=paths, flags=flags, mode=modes)
-    def open(self, user: int, path: bytes, flags: int, mode: int) -> None:
-        path = self.spelled(path)
+    @rule(user=users, where=files, flags=flags, mode=modes)
+    def open(self, user: int, where: Where, flags: int, mode: int) -> None:
+        path = self.path(where)
         status = outcome(os.stat, (path,), {}) if self.inside(path) else None
         if isinstance(status, os.stat_result) and stat.S_ISFIFO(status.st_mode):
             return  # the host's would wait for somebody at the other end
@@ -463,10 +527,10 @@ class AgainstHost(RuleBasedStateMachine):
     def sync(self) -> None:
         self.fs[0].sync()
 
-    @rule(user=users, path=paths, name=paths)
-    def work_elsewhere(self, user: int, path: bytes, name: bytes) -> None:
+    @rule(user=users, where=directories, name=new_names)
+    def work_elsewhere(self, user: int, where: Where, name: Where) -> None:
         """Paths that start at another current directory."""
-        path = self.spelled(path)
+        path = self.path(where)
         if self.both(user, "chdir", path) is None and self.inside(path):
             self.both(user, "mkdir", name, 0o755)
             self.both(user, "stat", name)

@@ -97,6 +97,5 @@ def errno_of(call: Callable[..., object], *args: Any, **kwargs: Any) -> int:
     try:
         call(*args, **kwargs)
     except OSError as error:
-        assert error.errno is not None
-        return error.errno
+        return error.errno or -1
     return 0

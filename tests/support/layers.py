@@ -62,6 +62,13 @@ class Layers:
             raise
         self.cache.end()
 
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """An operation that fails after all that is done in it."""
+        self.cache.begin()
+        yield
+        self.cache.rollback()
+
     def new_file(self) -> Inode:
         """A regular file with one link, and no name."""
         with self.operation():
@@ -80,7 +87,3 @@ class Layers:
     def free_blocks(self) -> int:
         """Data blocks that can be given out now or after a commit."""
         return self.bitmap.available + self.bitmap.freed
-
-
-class Failure(Exception):
-    """Raised in the middle of an operation, so that it is rolled back."""
