@@ -11,7 +11,8 @@ say() { printf 'setup: %s\n' "$*"; }
 has_python() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null; }
 has_fusermount() { command -v fusermount >/dev/null; }
-has_libfuse() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2'; }
+# no `| grep -q`: it stops reading early, and with pipefail that fails now and then
+has_libfuse() { [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *libfuse.so.2* ]]; }
 
 missing_packages() {
     has_venv || echo python3-venv
