@@ -304,3 +304,39 @@ def test_any_sequence_agrees_with_a_dict(sequence: list[tuple[str, int, int]]) -
     assert (inode.blocks, layers.free_blocks()) == (0, free)
     layers.cache.commit()
     assert layers.bitmap.count_free() == free
+
+
+def test_an_attribute_block_belongs_to_the_inode_but_not_to_its_contents() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    free = layers.free_blocks()
+    allocate(layers, inode, 0, 3)
+    with layers.operation():
+        layers.inodes.modify(inode)
+        inode.attribute_block, _ = layers.bitmap.allocate(None)
+        inode.blocks += 1
+    owned = [(kind, run.count) for kind, run in layers.blockmap.all_runs(inode)]
+    assert owned == [(Kind.DATA, 3), (Kind.ATTRIBUTE, 1)]
+    truncate(layers, inode, 0)
+    assert (inode.blocks, layers.free_blocks()) == (1, free - 1)
+    with layers.operation():
+        layers.blockmap.free_all(inode)
+    assert layers.free_blocks() == free
+
+
+def test_truncating_inside_a_double_indirect_tree_keeps_what_lies_before() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    for first in (DOUBLE, DOUBLE + PER_BLOCK, DOUBLE + 3 * PER_BLOCK):
+        allocate(layers, inode, first, 4)
+    truncate(layers, inode, DOUBLE + PER_BLOCK + 2)
+    assert inode.blocks == 6 + 3  # data, and the double indirect with two below it
+    assert all(mapped(layers, inode, DOUBLE, 4))
+    assert [bool(block) for block in mapped(layers, inode, DOUBLE + PER_BLOCK, 4)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    truncate(layers, inode, DOUBLE + 1)
+    assert inode.blocks == 1 + 2

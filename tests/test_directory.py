@@ -144,6 +144,16 @@ def test_neighbours_that_are_removed_make_room_for_a_longer_name(small: Names) -
     assert small.index() == small.listed()
 
 
+def test_a_second_gap_of_a_sector_is_found_when_the_largest_is_used_up(small: Names) -> None:
+    small.add(*numbered(PER_SECTOR - 2))
+    small.remove(*numbered(PER_SECTOR - 2)[10:20])  # the largest gap
+    small.remove(*numbered(PER_SECTOR - 2)[30:35])
+    small.add(b"x" * (10 * record_size(4) - 8))
+    small.add(b"y" * (5 * record_size(4) - 8))
+    assert small.size == 512
+    assert small.index() == small.listed()
+
+
 def test_the_first_record_of_a_sector_becomes_free_and_is_used_again(small: Names) -> None:
     small.add(*numbered(60))
     first = next(record for record in small.records() if record.offset == 0 and record.name != b".")

@@ -491,6 +491,23 @@ def test_dot_and_dotdot_can_neither_be_removed_nor_renamed(volume: vsfs.Volume) 
     assert errno_of(volume.rename, ROOT_INO, b"d", below.ino, b"..") in (errno.EBUSY, errno.EINVAL)
 
 
+def test_calls_check_what_a_path_walk_would_have_checked(volume: vsfs.Volume) -> None:
+    file = volume.mknod(ROOT_INO, b"file", FILE, 0, 0)
+    below = volume.mkdir(ROOT_INO, b"d", 0o755, 0, 0)
+    for call, args, code in (
+        (volume.readlink, (file.ino,), errno.EINVAL),
+        (volume.symlink, (ROOT_INO, b"l", b"", 0, 0), errno.ENOENT),
+        (volume.symlink, (ROOT_INO, b"l", b"t" * 4096, 0, 0), errno.ENAMETOOLONG),
+        (volume.link, (below.ino, ROOT_INO, b"l"), errno.EPERM),
+        (volume.unlink, (ROOT_INO, b"missing"), errno.ENOENT),
+        (volume.rmdir, (ROOT_INO, b"missing"), errno.ENOENT),
+        (volume.rename, (ROOT_INO, b"missing", ROOT_INO, b"l"), errno.ENOENT),
+        (volume.lookup, (file.ino, b"x"), errno.ENOTDIR),
+        (volume.readdir, (file.ino,), errno.ENOTDIR),
+    ):
+        assert errno_of(call, *args) == code, (call, args)
+
+
 def test_statistics_count_what_was_freed_at_once(volume: vsfs.Volume) -> None:
     before = volume.statistics()
     volume.mkdir(ROOT_INO, b"d", 0o755, 0, 0)
