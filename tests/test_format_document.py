@@ -30,6 +30,7 @@ TEXTBOOK: Final = ROOT / "images" / "textbook.img"
 STRUCTURES: Final[dict[str, Any]] = {
     "superblock": layout.SUPERBLOCK,
     "inode": layout.INODE,
+    "attributes": layout.ATTRIBUTES,
     "record": layout.RECORD,
 }
 
@@ -168,6 +169,7 @@ def _records(image: bytes, start: int, size: int) -> Iterator[str]:
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "superblock fields": lambda: field_table(layout.SUPERBLOCK),
     "inode fields": lambda: field_table(layout.INODE),
+    "attributes fields": lambda: field_table(layout.ATTRIBUTES),
     "record fields": lambda: field_table(layout.RECORD),
     "limits": limits_table,
     "example": example,

@@ -128,6 +128,16 @@ class Report:
             self._line()
             columns = Column("file block"), Column("block"), Column("through")
             self._printer.table(columns, map(_piece_row, values["pieces"]))
+        if values["attributes"]:
+            self._attributes(values["attributes"])
+
+    def _attributes(self, values: Values) -> None:
+        self._line()
+        self._line(("extended attributes", "title"), f" in block {values['block']}")
+        self._damage(values)
+        columns = Column("name"), Column("value")
+        rows = ((safe(each["name"]), safe(each["value"])) for each in values["list"])
+        self._printer.table(columns, rows)
 
     def _inode_line(self, values: Values) -> None:
         """One inode of the dump, on one line."""

@@ -43,6 +43,7 @@ from vsfs.layout import (
     Field,
     InodeRecord,
     Region,
+    attribute_records,
     ceil_div,
     decode_inode,
     fields,
@@ -294,7 +295,22 @@ def describe_inode(image: RawImage, ino: int) -> Values:
         **_target_values(image, ino, record if is_usable else None),
         "fields": inode_fields(image.inode_bytes(ino), record),
         "pieces": [_piece_values(piece) for piece in pieces],
+        "attributes": _attribute_values(image, ino, record if is_usable else None),
     }
+
+
+def _attribute_values(image: RawImage, ino: int, record: InodeRecord | None) -> Values | None:
+    """The extended attributes of an inode; None where it has no block for them."""
+    if record is None or not record.attribute_block:
+        return None
+    block, listed, damage = record.attribute_block, [], None
+    try:
+        for found in attribute_records(image.block(block), block, ino):
+            value = {"value": shown(found.value), "value_hex": found.value.hex()}
+            listed.append({**name_values(found.name, "name"), **value})
+    except Corrupt as error:
+        damage = str(error)
+    return {"block": block, "damage": damage, "list": listed}
 
 
 def inode_record(image: RawImage, ino: int) -> tuple[InodeRecord, bool]:

@@ -24,14 +24,20 @@ from vsfs.describe import (
 )
 from vsfs.errors import Corrupt
 from vsfs.layout import (
+    ATTRIBUTE,
+    ATTRIBUTE_HEADER_SIZE,
+    ATTRIBUTES,
+    ATTRIBUTES_SIZE,
     INODE_SIZE,
     RECORD,
     RECORD_HEADER_SIZE,
     SECTOR_SIZE,
     SUPERBLOCK,
     SUPERBLOCK_SIZE,
+    AttributeRecord,
     DirectoryRecord,
     InodeRecord,
+    attribute_records,
     ceil_div,
     fields,
     get_pointers,
@@ -169,6 +175,8 @@ def _parts(
         yield from _directory_parts(block_no, data)
     elif role == "indirect":
         yield from _indirect_parts(data, owners[0])
+    elif role == "attributes":
+        yield from _attribute_parts(data, block_no, owners[0]["ino"])
 
 
 def _bitmap_parts(image: RawImage, block_no: int, data: bytes, which: str) -> Iterator[Values]:
@@ -290,6 +298,35 @@ def _name_fields(name: bytes, used: int) -> Values:
     if end < used:
         found["padding"] = field_value(end, used - end, None, "", "up to a multiple of 4")
     return found
+
+
+def _attribute_parts(data: bytes, block_no: int, ino: int) -> Iterator[Values]:
+    """The header and one part for each extended attribute; damage ends them."""
+    end, damage, found = ATTRIBUTES_SIZE, None, []
+    try:
+        for record in attribute_records(data, block_no, ino):
+            found.append(_attribute_part(data, record))
+            end = record.offset + record.size
+    except Corrupt as error:
+        damage = str(error)
+    yield _part(0, ATTRIBUTES_SIZE, "attributes", field_values(ATTRIBUTES, data), damage)
+    yield from found
+    if end < len(data):
+        yield _part(end, len(data) - end, "not used")
+
+
+def _attribute_part(data: bytes, record: AttributeRecord) -> Values:
+    start, name, value = record.offset, record.name, record.value
+    decoded = field_values(ATTRIBUTE, data[start : start + record.size])
+    meanings = {field.name: field.meaning for field in fields(ATTRIBUTE)}
+    at = ATTRIBUTE_HEADER_SIZE
+    for field, content in (("name", name), ("value", value)):
+        text = shown(content)
+        decoded[field] = field_value(at, len(content), text, text, meanings[field])
+        at += len(content)
+    if at < record.size:
+        decoded["padding"] = field_value(at, record.size - at, None, "", "up to a multiple of 4")
+    return _part(start, record.size, f"attribute {shown(name)}", decoded)
 
 
 def _indirect_parts(data: bytes, owner: Values) -> Iterator[Values]:

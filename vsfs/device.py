@@ -192,7 +192,8 @@ class FileDevice(BlockDevice):
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1  # its number may soon be another file's
+        os.close(fd)
 
 
 _FALLOC_FL_KEEP_SIZE: Final = 1  # fallocate(2); Python has no call for it

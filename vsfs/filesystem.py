@@ -589,6 +589,74 @@ class FileSystem:
             ns = (_nanoseconds(times[0]), _nanoseconds(times[1]))
         self.volume.setattr(inode.ino, atime_ns=ns[0], mtime_ns=ns[1])
 
+    # -- extended attributes ------------------------------------------------------
+
+    def getxattr(
+        self, path: StrPath | int, attribute: str | bytes, *, follow_symlinks: bool = True
+    ) -> bytes:
+        """os.getxattr."""
+        name = os.fsencode(attribute)
+        inode = self._for_xattr(path, name, os.R_OK, follow_symlinks)
+        return self.volume.getxattr(inode.ino, name)
+
+    def setxattr(
+        self,
+        path: StrPath | int,
+        attribute: str | bytes,
+        value: bytes,
+        flags: int = 0,
+        *,
+        follow_symlinks: bool = True,
+    ) -> None:
+        """os.setxattr: `flags` are os.XATTR_CREATE and os.XATTR_REPLACE."""
+        name = os.fsencode(attribute)
+        inode = self._for_xattr(path, name, os.W_OK, follow_symlinks)
+        self.volume.setxattr(
+            inode.ino,
+            name,
+            bytes(value),
+            create=bool(flags & os.XATTR_CREATE),
+            replace=bool(flags & os.XATTR_REPLACE),
+        )
+
+    def removexattr(
+        self, path: StrPath | int, attribute: str | bytes, *, follow_symlinks: bool = True
+    ) -> None:
+        """os.removexattr."""
+        name = os.fsencode(attribute)
+        inode = self._for_xattr(path, name, os.W_OK, follow_symlinks)
+        self.volume.removexattr(inode.ino, name)
+
+    def listxattr(self, path: StrPath | int = "/", *, follow_symlinks: bool = True) -> list[str]:
+        """os.listxattr: the names; `trusted.` ones for root only."""
+        inode = self._for_change(path, follow_symlinks)
+        return [
+            os.fsdecode(name)
+            for name in self.volume.listxattr(inode.ino)
+            if self.credentials.is_root or not name.startswith(b"trusted.")
+        ]
+
+    def _for_xattr(
+        self, path: StrPath | int, name: bytes, wanted: int, follow_symlinks: bool
+    ) -> Inode:
+        """The inode at `path`, if this user may use its attribute so (xattr(7)).
+
+        Raises EPERM or ENODATA, EACCES.
+        """
+        inode = self._for_change(path, follow_symlinks)
+        changing = wanted == os.W_OK
+        if name.startswith(b"trusted.") and not self.credentials.is_root:
+            raise posix_error(errno.EPERM if changing else errno.ENODATA, _name(path))
+        if name.startswith(b"security.") and changing and not self.credentials.is_root:
+            raise posix_error(errno.EPERM, _name(path))
+        if name.startswith(b"user."):
+            if not (inode.is_regular or inode.is_directory):
+                raise posix_error(errno.EPERM if changing else errno.ENODATA, _name(path))
+            if changing and inode.is_directory and inode.mode & stat.S_ISVTX:
+                self._walker.require_owner(inode, _name(path))
+            self._walker.require(inode, wanted, _name(path))
+        return inode
+
 
 def _nanoseconds(seconds: float) -> int:
     """Seconds in ns, rounded down as os.utime does; a float's product would be inexact."""

@@ -317,6 +317,28 @@ class FuseAdapter:
         atime, mtime = times
         self.volume.setattr(self._inode(path).ino, atime_ns=atime, mtime_ns=mtime)
 
+    def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
+        """getxattr(2)."""
+        return self.volume.getxattr(self._inode(path).ino, name.encode(_ENCODING))
+
+    def listxattr(self, path: str) -> list[str]:
+        """listxattr(2)."""
+        return [name.decode(_ENCODING) for name in self.volume.listxattr(self._inode(path).ino)]
+
+    def setxattr(self, path: str, name: str, value: bytes, flags: int, _position: int = 0) -> None:
+        """setxattr(2)."""
+        self.volume.setxattr(
+            self._inode(path).ino,
+            name.encode(_ENCODING),
+            value,
+            create=bool(flags & os.XATTR_CREATE),
+            replace=bool(flags & os.XATTR_REPLACE),
+        )
+
+    def removexattr(self, path: str, name: str) -> None:
+        """removexattr(2)."""
+        self.volume.removexattr(self._inode(path).ino, name.encode(_ENCODING))
+
     def statfs(self, _path: str) -> dict[str, int]:
         """statfs(2)."""
         counts = self.volume.statistics()

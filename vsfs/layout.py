@@ -141,6 +141,21 @@ RECORD = Struct(
     "name" / Bytes(this.name_length) * "1 to 255 bytes, no '/' and no NUL",
 )
 
+ATTRIBUTES = Struct(
+    "magic" / Bytes(4) * 'the letters "ATTR"',
+    "inode" / Int32ul * "the inode whose attributes these are",
+    "size" / Int32ul * "bytes in use, these 16 included",
+    "checksum" / Int32ul * "CRC-32 of the bytes in use, with 0 for this field",
+)
+
+ATTRIBUTE = Struct(
+    "name_length" / Int8ul * "bytes in the name",
+    "reserved" / Int8ul * "zero",
+    "value_length" / Int16ul * "bytes in the value",
+    "name" / Bytes(this.name_length) * "with its namespace, such as user.comment; no NUL",
+    "value" / Bytes(this.value_length) * "any bytes",
+)
+
 POINTER = Int32ul  # an indirect block is an array of these
 
 
@@ -196,8 +211,13 @@ def fields(structure: Any) -> list[Field]:
 _SUPERBLOCK = packer(SUPERBLOCK)
 _INODE = packer(INODE)
 _RECORD = packer(RECORD)
+_ATTRIBUTES = packer(ATTRIBUTES)
+_ATTRIBUTE = packer(ATTRIBUTE)
 SUPERBLOCK_SIZE: Final = _SUPERBLOCK.size
 RECORD_HEADER_SIZE: Final = _RECORD.size
+ATTRIBUTES_SIZE: Final = _ATTRIBUTES.size
+ATTRIBUTE_HEADER_SIZE: Final = _ATTRIBUTE.size
+ATTRIBUTES_MAGIC: Final = b"ATTR"
 
 
 def is_power_of_two(number: int) -> bool:
@@ -591,6 +611,72 @@ def first_directory_block(block_size: int, ino: int, parent: int) -> bytearray:
     dotdot = DirectoryRecord(dot, parent, SECTOR_SIZE - dot, DIRECTORY_TYPE, b"..")
     put_record(data, dot, dotdot)
     return data
+
+
+class AttributeRecord(NamedTuple):
+    """An extended attribute and the byte offset in its block where it starts."""
+
+    offset: int
+    size: int  # bytes with padding, to the next one
+    name: bytes
+    value: bytes
+
+
+def attribute_size(name: bytes, value: bytes) -> int:
+    """Bytes that an attribute takes in its block, a multiple of 4."""
+    return (_ATTRIBUTE.size + len(name) + len(value) + 3) & ~3
+
+
+def encode_attributes(ino: int, attributes: dict[bytes, bytes], block_size: int) -> bytearray:
+    """The attribute block of inode `ino`; the caller has checked that all fit."""
+    data = bytearray(block_size)
+    offset = ATTRIBUTES_SIZE
+    for name, value in sorted(attributes.items()):
+        _ATTRIBUTE.pack_into(data, offset, len(name), 0, len(value))
+        start = offset + _ATTRIBUTE.size
+        data[start : start + len(name) + len(value)] = name + value
+        offset += attribute_size(name, value)
+    _ATTRIBUTES.pack_into(data, 0, ATTRIBUTES_MAGIC, ino, offset, 0)
+    _ATTRIBUTES.pack_into(data, 0, ATTRIBUTES_MAGIC, ino, offset, zlib.crc32(data[:offset]))
+    return data
+
+
+def attribute_records(
+    data: bytes | bytearray, block_no: int, ino: int
+) -> Iterator[AttributeRecord]:
+    """The attributes in block `block_no` of inode `ino`, in order.
+
+    `data` is the whole block.  Raises Corrupt (EUCLEAN) at the first thing that
+    breaks a rule.
+    """
+
+    def bad(offset: int, found: object, expected: str) -> Corrupt:
+        return Corrupt(f"attribute block of inode {ino}", block_no, offset, str(found), expected)
+
+    magic, owner, end, checksum = _ATTRIBUTES.unpack_from(data)
+    if magic != ATTRIBUTES_MAGIC:
+        raise bad(0, magic, str(ATTRIBUTES_MAGIC))
+    if owner != ino:
+        raise bad(4, f"inode {owner}", f"inode {ino}")
+    if not ATTRIBUTES_SIZE <= end <= len(data):
+        raise bad(8, end, f"{ATTRIBUTES_SIZE} to {len(data)} bytes")
+    blank = _ATTRIBUTES.pack(magic, owner, end, 0) + data[ATTRIBUTES_SIZE:end]
+    if checksum != zlib.crc32(blank):
+        raise bad(12, f"{checksum:#010x}", f"{zlib.crc32(blank):#010x}")
+    offset = ATTRIBUTES_SIZE
+    while offset < end:
+        if end - offset < _ATTRIBUTE.size:
+            raise bad(offset, f"{end - offset} bytes left", "none, or an attribute")
+        name_length, _, value_length = _ATTRIBUTE.unpack_from(data, offset)
+        start = offset + _ATTRIBUTE.size
+        name = bytes(data[start : start + name_length])
+        value = bytes(data[start + name_length : start + name_length + value_length])
+        size = attribute_size(name, value)
+        if not name or b"\0" in name or start + name_length + value_length > end:
+            raise bad(offset, f"a name of {name_length} and a value of {value_length} bytes",
+                      "a name, and both within the bytes in use")  # fmt: skip
+        yield AttributeRecord(offset, size, name, value)
+        offset += size
 
 
 def get_pointers(data: bytes | bytearray, index: int, count: int) -> tuple[int, ...]:

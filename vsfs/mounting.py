@@ -35,6 +35,7 @@ from vsfs.layout import (
 )
 from vsfs.openfiles import OpenFileTable
 from vsfs.validate import check_superblock
+from vsfs.xattr import Attributes
 
 log = logging.getLogger("vsfs")
 
@@ -175,6 +176,7 @@ class Mounted:
         self.inodes = InodeTable(cache, self._inode_bitmap)
         self.blockmap = BlockMap(cache, self._data_bitmap)
         self._io = FileIO(cache, self.blockmap)
+        self._attributes = Attributes(cache, self._data_bitmap)
         cache.prepare.append(self._encode_superblock)
 
     # -- mounting -------------------------------------------------------------

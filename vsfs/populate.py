@@ -1,7 +1,7 @@
 """Copying a tree of the host into an image (mkfs.vsfs -d).
 
 Everything that an inode can hold comes along: modes, owners, times to the
-nanosecond, hard links, symbolic links, devices, fifos, and holes as holes.
+nanosecond, extended attributes, hard links, symbolic links, devices, fifos, and holes as holes.
 Names are taken in sorted order, so the same tree gives the same image.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from vsfs.filesystem import FileSystem
+from vsfs.xattr import NAMESPACES
 
 _COPY_SIZE: Final = 1 << 20  # bytes read from the host at a time
 _PERMISSIONS: Final = 0o7777
@@ -55,7 +56,7 @@ class Populator:
             names = sorted(entry.name for entry in entries)
         for name in names:
             self._copy(os.path.join(path, name), os.path.join(source, name))
-        self._attributes(path, before)  # last: adding names changed its times
+        self._attributes(path, source, before)  # last: adding names changed its times
 
     def _copy(self, path: bytes, source: bytes) -> None:
         self._on_file(source)
@@ -77,7 +78,7 @@ class Populator:
             self._fs.symlink(os.readlink(source), path)
         else:
             self._fs.mknod(path, mode, status.st_rdev)
-        self._attributes(path, status)
+        self._attributes(path, source, status)
 
     def _contents(self, path: bytes, source: bytes) -> None:
         fs = self._fs
@@ -101,11 +102,24 @@ class Populator:
             if written < len(content):  # the next write says why: no space
                 self._fs.pwrite(fd, content[written:], start)
 
-    def _attributes(self, path: bytes, status: os.stat_result) -> None:
+    def _extended_attributes(self, path: bytes, source: bytes) -> None:
+        try:
+            names = os.listxattr(source, follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # the host's filesystem has none
+                raise
+            return
+        for name in names:
+            if os.fsencode(name).startswith(NAMESPACES):
+                value = os.getxattr(source, name, follow_symlinks=False)
+                self._fs.setxattr(path, name, value, follow_symlinks=False)
+
+    def _attributes(self, path: bytes, source: bytes, status: os.stat_result) -> None:
         fs = self._fs
         fs.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
             fs.chmod(path, status.st_mode & _PERMISSIONS)
+        self._extended_attributes(path, source)
         atime = status.st_mtime_ns if self._stable_times else status.st_atime_ns
         fs.utime(path, ns=(atime, status.st_mtime_ns), follow_symlinks=False)
 

@@ -377,6 +377,37 @@ class Volume(Mounted):
         self._io.truncate(inode, size)
         inode.mtime_ns = inode.ctime_ns
 
+    @query
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        """The value of an extended attribute; ENODATA, EOPNOTSUPP."""
+        return self._attributes.get(self.inodes.get(ino), name)
+
+    @query
+    def listxattr(self, ino: int) -> list[bytes]:
+        """The names of all extended attributes."""
+        return list(self._attributes.all(self.inodes.get(ino)))
+
+    @operation
+    def setxattr(
+        self, ino: int, name: bytes, value: bytes, *, create: bool = False, replace: bool = False
+    ) -> None:
+        """Set an extended attribute (setxattr(2)); `create` and `replace` are its flags.
+
+        Raises EEXIST, ENODATA, EOPNOTSUPP, ERANGE, E2BIG, ENOSPC.
+        """
+        inode = self.inodes.get(ino)
+        self.inodes.modify(inode)
+        self._attributes.set(inode, name, value, create=create, replace=replace)
+        inode.ctime_ns = self.clock()
+
+    @operation
+    def removexattr(self, ino: int, name: bytes) -> None:
+        """Remove an extended attribute; raises ENODATA, EOPNOTSUPP."""
+        inode = self.inodes.get(ino)
+        self.inodes.modify(inode)
+        self._attributes.remove(inode, name)
+        inode.ctime_ns = self.clock()
+
     # -- open files -----------------------------------------------------------
 
     @query

@@ -207,6 +207,19 @@ def test_the_other_name_of_an_unlinked_open_file_counts_one_link(mounted: Any) -
         assert second.stat().st_nlink == 1
 
 
+def test_copies_and_archives_keep_extended_attributes(mounted: Any) -> None:
+    file = mounted.point / "file"
+    file.touch()
+    os.setxattr(file, "user.comment", b"any\0bytes")
+    os.setxattr(file, "user.empty", b"")
+    shell("cp -a file copy; mkdir out; tar --xattrs -cf - file | tar --xattrs -xf - -C out",
+          mounted.point)  # fmt: skip
+    mounted.again()
+    for path in (file, mounted.point / "copy", mounted.point / "out" / "file"):
+        assert os.getxattr(path, "user.comment") == b"any\0bytes"
+        assert sorted(os.listxattr(path)) == ["user.comment", "user.empty"]
+
+
 def test_a_hard_link_shows_what_was_written_through_the_other_name(mounted: Any) -> None:
     first, second = mounted.point / "first", mounted.point / "second"
     first.write_text("short")

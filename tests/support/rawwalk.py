@@ -210,11 +210,27 @@ class _Walker:
         owned = len(inode.file_blocks) + inode.indirect_blocks
         if attribute_block and self.claim(attribute_block, owner):
             owned += 1
+            self.read_attributes(inode.ino, attribute_block)
         self.expect(f"the block count of {owner}", owned, inode.blocks)
         end = -(-inode.size // self.block_size)
         past = [file_block for file_block in inode.file_blocks if file_block >= end]
         if past:
             self.bad(f"{owner} has {inode.size} bytes, and file blocks {past}")
+
+    def read_attributes(self, ino: int, block: int) -> None:
+        data = self.image[block * self.block_size : (block + 1) * self.block_size]
+        magic, owner, size, checksum = struct.unpack_from("<4s3I", data)
+        what = f"the attribute block of inode {ino}"
+        self.expect(f"{what}: magic and owner", (b"ATTR", ino), (magic, owner))
+        blank = data[:12] + bytes(4) + data[16:size]
+        self.expect(f"{what}: checksum", zlib.crc32(blank), checksum)
+        names, at = [], 16
+        while at < size:
+            name_length, _, value_length = struct.unpack_from("<BBH", data, at)
+            names.append(data[at + 4 : at + 4 + name_length])
+            at += (4 + name_length + value_length + 3) // 4 * 4
+        self.expect(f"{what}: its end", size, at)
+        self.expect(f"{what}: names", sorted(set(names)), names)
 
     def read_indirect(self, inode: RawInode, block: int, level: int, first: int) -> None:
         if not self.claim(block, f"inode {inode.ino} (indirect)"):
