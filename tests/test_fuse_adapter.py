@@ -33,7 +33,7 @@ def _user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(adapter: Any, path: str, flags: int = os.O_RDWR) -> SimpleNamespace:
-    fi = SimpleNamespace(fh=0, flags=flags, keep_cache=None)
+    fi = SimpleNamespace(fh=0, flags=flags, keep_cache=None, direct_io=None)
     adapter("open", path, fi)
     return fi
 

@@ -177,6 +177,13 @@ class FileSystem:
 
     def _make(self, place: Any, mode: int, device: int = 0) -> Inode:
         user = self.credentials
+        group_program = stat.S_ISGID | stat.S_IXGRP
+        if (
+            mode & group_program == group_program
+            and place.parent.mode & stat.S_ISGID
+            and not self._is_in_group_of(place.parent)
+        ):
+            mode &= ~stat.S_ISGID  # the file gets the directory's group, which is not the user's
         return self.volume.mknod(place.parent.ino, place.name, mode, user.uid, user.gid, device)
 
     def close(self, fd: int) -> None:

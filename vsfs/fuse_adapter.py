@@ -10,7 +10,8 @@ then, so it may not cache what it could not see change:
 * attributes are asked for each time (``attr_timeout=0``); names are cached for
   long, since only this mount changes them;
 * cached pages survive an open only if nothing changed the file since this very
-  path last had it open (:class:`_PageCache`).
+  path last had it open (:class:`_PageCache`), and a file with several names has
+  none.
 
 Paths arrive decoded as Latin-1, which keeps every byte of a name exact.
 """
@@ -369,6 +370,9 @@ class FuseAdapter:
         file = self.volume.open(inode.ino, fi.flags)
         fi.fh = file.handle
         fi.keep_cache = self._pages.opened(path, file)
+        # Pages of one name would not see what is written through another while
+        # both are open, so a file with several names is read past the cache.
+        fi.direct_io = inode.nlink > 1 and inode.is_regular
         return 0
 
     def read(self, _path: str | None, size: int, offset: int, fi: Any) -> bytes:

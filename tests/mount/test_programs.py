@@ -233,6 +233,27 @@ def test_a_hard_link_shows_what_was_written_through_the_other_name(mounted: Any)
     assert (first.stat().st_ino, first.stat().st_nlink) == (second.stat().st_ino, 2)
 
 
+def test_what_is_written_through_one_name_shows_through_the_other_with_both_open(
+    mounted: Any,
+) -> None:
+    first, second = mounted.point / "first", mounted.point / "second"
+    first.write_bytes(bytes(10_000))
+    os.link(first, second)
+    with open(first, "r+b", buffering=0) as one, open(second, "r+b", buffering=0) as two:
+        assert one.read() == two.read() == bytes(10_000)
+        for number in range(5):
+            content = bytes([number + 1]) * 100
+            os.pwrite(one.fileno(), content, number * 2000)
+            assert os.pread(two.fileno(), 100, number * 2000) == content
+            os.pwrite(two.fileno(), content[::-1], 9000)
+            assert os.pread(one.fileno(), 100, 9000) == content[::-1]
+        os.ftruncate(one.fileno(), 50)
+        assert os.fstat(two.fileno()).st_size == 50
+        assert os.pread(two.fileno(), 100, 0) == bytes([1]) * 50
+        os.fchmod(two.fileno(), 0o600)
+        assert stat.S_IMODE(os.fstat(one.fileno()).st_mode) == 0o600
+
+
 def test_a_name_that_moves_takes_no_stale_pages_along(mounted: Any) -> None:
     """The kernel caches by path; a path that comes back must not bring old contents."""
     a, b, c = (mounted.point / name for name in "abc")
