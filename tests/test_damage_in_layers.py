@@ -12,11 +12,11 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import blank, errno_of, fail_nth
+from support.images import blank, errno_of, fail_nth, mount
 from support.layers import Layers
 
 import vsfs.bitmap
-from vsfs.device import FileDevice, Kind, MemoryDevice
+from vsfs.device import FileDevice, Kind, MemoryDevice, RecordingDevice
 from vsfs.errors import Corrupt
 from vsfs.inode import Inode
 from vsfs.lock import wait_for_writer
@@ -272,3 +272,28 @@ def test_an_allocation_whose_old_record_cannot_be_read_takes_nothing() -> None:
     assert errno_of(layers.new_file) == errno.EIO
     assert layers.inode_bitmap.available == free
     assert layers.new_file().ino == 3
+
+
+# -- crashes between the stages of a commit ------------------------------------
+
+
+def test_a_deleted_file_is_whole_on_the_disk_while_its_name_is_still_there() -> None:
+    """Its inode is written before its directory: with what it points to."""
+    device = RecordingDevice(blank())
+    fs = mount(device)
+    fd = fs.open("/f", os.O_CREAT | os.O_RDWR)
+    fs.write(fd, b"a" * 4096)
+    fs.sync()
+    fs.write(fd, b"b" * 15 * 4096)  # grows over the single indirect block
+    pointers = list(fs.volume.inode(3).pointers)
+    fs.close(fd)
+    fs.unlink("/f")
+    device.accesses.clear()
+    fs.sync()
+    written: set[int] = set()
+    for access in device.accesses:
+        if access.kind == Kind.DIRECTORY:
+            break
+        written.add(access.block_no)
+    assert pointers[12] in written
+    fs.unmount()

@@ -258,14 +258,10 @@ class BlockMap:
         """Free a run and count it off the inode's blocks."""
         if inode.blocks < run.count:
             raise self._too_many(inode)
-        self._forget(inode, role, run)
+        for block in _metadata_blocks(inode, role, run):
+            self._cache.forget(block)
         self.bitmap.free(run.block, run.count)
         inode.blocks -= run.count
-
-    def _forget(self, inode: Inode, role: Kind, run: Run) -> None:
-        if role != Kind.DATA or inode.is_directory:  # what the cache may hold
-            for block in range(run.block, run.block + run.count):
-                self._cache.forget(block)
 
     def _too_many(self, inode: Inode) -> Corrupt:
         block, offset = self._geometry.inode_location(inode.ino)
@@ -284,7 +280,8 @@ class BlockMap:
         and so that a crash before the commit finds the file whole.
         """
         for role, run in list(self.all_runs(inode)):
-            self._forget(inode, role, run)
+            for block in _metadata_blocks(inode, role, run):
+                self._cache.forget_after_commit(block)
             self.bitmap.free(run.block, run.count)
 
     def all_runs(self, inode: Inode) -> Iterator[tuple[Kind, Run]]:
@@ -328,6 +325,12 @@ class BlockMap:
         for pointer in pointers:
             if pointer:
                 yield from self._tree_runs(inode, pointer, level - 1)
+
+
+def _metadata_blocks(inode: Inode, role: Kind, run: Run) -> range:
+    """The blocks of a run that the buffer cache may hold."""
+    is_metadata = role != Kind.DATA or inode.is_directory
+    return range(run.block, run.block + run.count if is_metadata else run.block)
 
 
 def pointer_path(file_block: int, per_block: int) -> tuple[int, tuple[int, ...]]:

@@ -101,6 +101,7 @@ class BufferCache:
         self._unflushed_data = False
         self._gaining: set[int] = set()
         self._losing: set[int] = set()
+        self._expiring: list[int] = []
 
     # -- blocks ---------------------------------------------------------------
 
@@ -158,6 +159,15 @@ class BufferCache:
         buffer = self._remove(block_no)
         if buffer is not None:
             self._undo.append(lambda: self._restore(buffer))
+
+    def forget_after_commit(self, block_no: int) -> None:
+        """`block_no` is being freed, but the freed inode on the disk points to it.
+
+        Until the commit is complete a crash may bring that inode back, so the
+        block's contents are written with it once more.
+        """
+        self._expiring.append(block_no)
+        self._undo.append(self._expiring.pop)
 
     def _remove(self, block_no: int) -> Buffer | None:
         self._dirty.pop(block_no, None)
@@ -259,6 +269,9 @@ class BufferCache:
         self._gaining.clear()
         self._losing.clear()
         self._touched = self._unflushed_data = False
+        for block_no in self._expiring:
+            self._blocks.pop(block_no, None)
+        self._expiring.clear()
         while len(self._blocks) > self.capacity:
             self._blocks.popitem(last=False)
         for after in self.committed:
