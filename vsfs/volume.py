@@ -442,6 +442,8 @@ class Volume(Mounted):
 
     def _write(self, file: OpenFile, content: BytesLike, offset: int) -> int:
         inode = file.inode
+        if not content:
+            return 0  # and no other result, says write(2): the times stay
         self.inodes.modify(inode)
         written = self._io.write(inode, content, offset)
         inode.mtime_ns = inode.ctime_ns = self.clock()
