@@ -18,13 +18,14 @@ from support.images import blank, mount
 import vsfs
 from vsfs import describe, layout
 from vsfs.describe_block import describe_block
+from vsfs.describe_fragments import describe_fragments
 from vsfs.device import MemoryDevice
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
 Build = Callable[[vsfs.FileSystem], None]
 BLOCK = 4096
 TABLE = 3 * BLOCK  # byte of the default image where the inode table starts
-FOO, BAR, LARGE, SPARSE, SOFT, LONG, NULL, SUB, _, GONE = range(3, 13)
+FOO, BAR, LARGE, SPARSE, SOFT, LONG, NULL, SUB, CAFE, GONE = range(3, 13)
 
 
 def put(fs: vsfs.FileSystem, path: str | bytes, content: bytes, offset: int = 0) -> None:
@@ -631,3 +632,137 @@ def test_a_block_with_two_owners_names_both() -> None:
 def test_past_the_last_block_there_is_none() -> None:
     with pytest.raises(NotThere, match="0 to 63"):
         describe_block(sample(), 64)
+
+
+# -- fragments ----------------------------------------------------------------
+
+MIB = 1 << 20
+
+
+def fragments_of(image: RawImage, path: bytes) -> dict[str, Any]:
+    """What is said of the file `path`."""
+    (found,) = describe_fragments(image, image.resolve(path))["files"]
+    return dict(found)
+
+
+def write_in_pieces(fs: vsfs.FileSystem, paths: list[str], size: int, piece: int) -> None:
+    """Let one file after the other grow by `piece` bytes until each has `size`."""
+    fds = [fs.open(path, os.O_CREAT | os.O_WRONLY) for path in paths]
+    for _ in range(size // piece):
+        for fd in fds:
+            assert fs.write(fd, bytes(piece)) == piece
+    for fd in fds:
+        fs.close(fd)
+
+
+def runs_needed(blocks: int, per_block: int) -> int:
+    """Direct blocks, and a run for each block of pointers that leads to data."""
+    return 1 + -(-max(blocks - 12, 0) // per_block)
+
+
+@pytest.mark.parametrize("piece", [BLOCK, 128 * 1024, 10 * MIB])
+def test_a_file_written_in_order_lies_in_as_few_runs_as_its_pointers_allow(piece: int) -> None:
+    size = 10 * MIB // piece * piece
+    device = blank(64 * MIB)
+    with mount(device) as fs:
+        write_in_pieces(fs, ["/file"], size, piece)
+    found = fragments_of(RawImage(device), b"/file")
+    assert (4, 4, 1) == (found["run_count"], found["needed"], found["fragments"])
+    assert runs_needed(size // BLOCK, 1024) == 4
+    assert found["blocks"] == size // BLOCK + 4  # one single, one double, two below it
+
+
+@pytest.mark.parametrize("block_size", [512, 1024, 4096, 65536])
+def test_as_few_runs_as_possible_are_needed_at_any_block_size(block_size: int) -> None:
+    device = blank(64 * MIB, block_size=block_size)
+    with mount(device) as fs:
+        write_in_pieces(fs, ["/file"], 10 * MIB, MIB)
+    found = fragments_of(RawImage(device), b"/file")
+    expected = runs_needed(10 * MIB // block_size, block_size // 4)
+    assert (expected, expected, 1) == (found["run_count"], found["needed"], found["fragments"])
+
+
+def test_writers_that_take_turns_fragment_each_other() -> None:
+    device = blank(8 * MIB)
+    with mount(device) as fs:
+        write_in_pieces(fs, ["/a", "/b"], 100 * BLOCK, BLOCK)
+    image = RawImage(device)
+    for path in (b"/a", b"/b"):
+        found = fragments_of(image, path)
+        assert (100, 2) == (found["run_count"], found["needed"])
+        assert found["fragments"] >= 99
+    total = read_total(image)
+    assert (3, 3, 2) == (total["files"], total["not_empty"], total["fragmented"])
+
+
+def read_total(image: RawImage) -> dict[str, int]:
+    found = describe_fragments(image)
+    for _ in found["files"]:
+        pass
+    return dict(found["total"])
+
+
+def test_the_runs_of_a_file_are_its_blocks_in_order() -> None:
+    image = sample()
+    found = fragments_of(image, b"/foo/large")
+    direct = image.inode(LARGE).pointers[:12]
+    assert found["runs"][0] == {"file_block": 0, "block": direct[0], "count": 12}
+    assert found["runs"][1] == {"file_block": 12, "block": direct[0] + 13, "count": 3}
+    assert (found["run_count"], found["complete"]) == (2, True)
+
+
+def test_a_hole_ends_a_run_that_goes_on_behind_it() -> None:
+    def build(fs: vsfs.FileSystem) -> None:
+        put(fs, "/file", b"x")
+        put(fs, "/file", b"x", 5 * BLOCK)
+
+    found = fragments_of(RawImage(image_with(build)), b"/file")
+    assert (2, 2, 1) == (found["run_count"], found["needed"], found["fragments"])
+    assert [0, 5] == [run["file_block"] for run in found["runs"]]
+
+
+def test_an_indirect_block_that_lies_elsewhere_makes_fragments() -> None:
+    def build(fs: vsfs.FileSystem) -> None:
+        put(fs, "/file", b"x", 12 * BLOCK)  # the indirect block, then a block of data
+        put(fs, "/file", bytes(12 * BLOCK))  # in front of it in the file, behind it on the disk
+
+    found = fragments_of(RawImage(image_with(build)), b"/file")
+    assert (2, 2, 2) == (found["run_count"], found["needed"], found["fragments"])
+
+
+def test_only_files_and_directories_are_listed_and_empty_files_have_no_run() -> None:
+    image = sample()
+    found = describe_fragments(image)
+    files = {file["ino"]: file for file in found["files"]}
+    assert [2, FOO, BAR, LARGE, SPARSE, SUB, CAFE] == sorted(files)
+    assert (0, 0, 0, []) == tuple(
+        files[CAFE][key] for key in ("run_count", "needed", "fragments", "runs")
+    )
+    assert (7, 6) == (found["total"]["files"], found["total"]["not_empty"])
+
+
+@pytest.mark.parametrize("ino", [0, SOFT, NULL])
+def test_what_has_no_runs_is_refused(ino: int) -> None:
+    with pytest.raises(WrongType):
+        describe_fragments(sample(), ino)
+
+
+def test_only_the_first_runs_of_a_file_are_listed_and_all_are_counted() -> None:
+    device = blank(8 * MIB, block_size=512)
+    with mount(device) as fs:
+        write_in_pieces(fs, ["/a", "/b"], 1200 * 512, 512)
+    found = fragments_of(RawImage(device), b"/a")
+    assert (1200, 1000, False) == (found["run_count"], len(found["runs"]), found["complete"])
+
+
+def test_a_damaged_file_is_listed_with_its_damage_and_not_counted() -> None:
+    device = image_with()
+    overwrite(device, inode_at(LARGE) + 24, struct.pack("<Q", 3))  # blocks
+    reseal(device, LARGE)
+    overwrite(device, inode_at(BAR) + 80, struct.pack("<I", 2**31))  # a pointer
+    found = describe_fragments(RawImage(device))
+    files = {file["ino"]: file for file in found["files"]}
+    assert "blocks" in files[LARGE]["damage"]
+    assert "block" in files[BAR]["damage"]
+    assert files[BAR]["runs"] == []
+    assert found["total"]["files"] == 5

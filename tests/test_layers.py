@@ -42,6 +42,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.rawimage": ("vsfs.volume",),
     "vsfs.describe": ("vsfs.rawimage",),
     "vsfs.describe_block": ("vsfs.describe",),
+    "vsfs.describe_fragments": ("vsfs.describe",),
     "vsfs.populate": ("vsfs.filesystem",),
     "vsfs.fuse_adapter": ("vsfs.volume",),
     "vsfs": ("vsfs.filesystem", "vsfs.mkfs"),
@@ -51,8 +52,18 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.inspect_output": (),
     "vsfs_tools.inspect_layout": ("vsfs_tools.inspect_output", "vsfs_tools.sizes"),
     "vsfs_tools.inspect_blocks": ("vsfs_tools.inspect_output",),
-    "vsfs_tools.inspect_text": ("vsfs_tools.inspect_layout", "vsfs_tools.inspect_blocks"),
-    "vsfs_tools.inspect": ("vsfs.describe_block", "vsfs_tools.messages", "vsfs_tools.inspect_text"),
+    "vsfs_tools.inspect_fragments": ("vsfs_tools.inspect_output",),
+    "vsfs_tools.inspect_text": (
+        "vsfs_tools.inspect_layout",
+        "vsfs_tools.inspect_blocks",
+        "vsfs_tools.inspect_fragments",
+    ),
+    "vsfs_tools.inspect": (
+        "vsfs.describe_block",
+        "vsfs.describe_fragments",
+        "vsfs_tools.messages",
+        "vsfs_tools.inspect_text",
+    ),
     "vsfs_tools.mkfs": ("vsfs", "vsfs.populate", "vsfs_tools.messages", "vsfs_tools.sizes"),
     "vsfs_tools.mount": ("vsfs.fuse_adapter", "vsfs_tools.messages"),
     "vsfs_tools.demo": ("vsfs", "vsfs_tools.inspect"),
@@ -187,7 +198,7 @@ def test_every_form_of_import_is_seen(statement: str, expected: set[str]) -> Non
     [
         "import vsfs",
         "from vsfs import *",  # every public name: they are loaded when first used
-        "import vsfs.mkfs, vsfs.populate, vsfs.describe_block",
+        "import vsfs.mkfs, vsfs.populate, vsfs.describe_block, vsfs.describe_fragments",
     ],
 )
 def test_using_the_library_loads_neither_fuse_nor_rich(use: str) -> None:

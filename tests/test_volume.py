@@ -641,3 +641,12 @@ def test_many_inodes_do_not_stay_in_memory(make_fs: Callable[..., vsfs.FileSyste
         assert fs.stat(f"/{number}").st_nlink == 1
     fs.volume.inode(ROOT_INO)
     assert not fs.volume.inodes.crowded
+
+
+def test_more_changed_inodes_than_memory_should_hold_make_a_commit(fs: vsfs.FileSystem) -> None:
+    """Otherwise none could be forgotten, and each call would look through all of them."""
+    fs.volume.inodes.capacity = 10
+    for number in range(50):
+        fs.mknod(f"/{number}")
+        assert not fs.volume.inodes.is_overdue
+    assert len(fs.listdir("/")) == 50

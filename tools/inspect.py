@@ -29,7 +29,8 @@ PROGRAM: Final = "vsfs-inspect"
 _BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 _INTERRUPTED: Final = 130  # ... and SIGINT
 _MAX_DIGITS: Final = 20  # of a number that can mean anything: 2^64 has 20
-_WHICH: Final = "[inode|data]"  # the one argument that may be left out
+_WHICH: Final = "[inode|data]"
+_MAYBE: Final = "[N|/PATH]"
 _EPILOG: Final = """\
 Without a command everything is shown: superblock, layout, both bitmaps, and every
 inode in use. N is a decimal number, and a PATH starts with /. With --json each
@@ -78,6 +79,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
         if command.argument == _WHICH:
             sub.add_argument("which", nargs="?", choices=("inode", "data"))
+        elif command.argument == _MAYBE:
+            sub.add_argument("what", nargs="?", metavar="N|/PATH")
         elif command.argument:
             sub.add_argument("what", metavar=command.argument)
     return parser.parse_args(argv)
@@ -85,7 +88,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _command_list() -> str:
     return "\n".join(
-        f"{name:<7}{command.argument or '':<14}{command.help}"
+        f"{name:<10}{command.argument or '':<14}{command.help}"
         for name, command in _COMMANDS.items()
         if name is not None
     )
@@ -135,6 +138,13 @@ def _block(image: RawImage, arguments: argparse.Namespace) -> Values:
 
 def _directory(image: RawImage, arguments: argparse.Namespace) -> Values:
     return describe.describe_directory(image, _locate(image, arguments.what, follow=True))
+
+
+def _fragments(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_fragments import describe_fragments  # noqa: PLC0415
+
+    what = arguments.what
+    return describe_fragments(image, None if what is None else _locate(image, what, follow=True))
 
 
 def _file(image: RawImage, arguments: argparse.Namespace) -> Values:
@@ -201,6 +211,12 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
         None,
         lambda image, _: describe.describe_tree(image),
         lambda report, values: report.tree(values),
+    ),
+    "fragments": _Command(
+        "the runs of blocks that files and directories lie in",
+        _MAYBE,
+        _fragments,
+        lambda report, values: report.fragments(values),
     ),
     "cat": _Command(
         "the bytes of a file; a deleted one has only its number",
@@ -313,7 +329,7 @@ def _sentence(error: OSError, arguments: argparse.Namespace) -> str:
     """What is wrong, where, and what to do."""
     text = explain(error, arguments.image)
     look = f"{PROGRAM} {arguments.image}"
-    if isinstance(error, NotThere) and getattr(arguments, "what", "").startswith("/"):
+    if isinstance(error, NotThere) and (getattr(arguments, "what", None) or "").startswith("/"):
         return f"{text}; to see what there is: {look} tree"
     if isinstance(error, WrongType):
         return f"{text}; to see it: {look} inode {error.ino}"

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from .inspect_blocks import print_block
+from .inspect_fragments import print_fragments
 from .inspect_layout import print_layout
 from .inspect_output import Cell, Column, Printer, Span, safe
 
@@ -210,6 +211,10 @@ class Report:
             files += entry["type"] != "directory"
         self._line()
         self._line(f"{_count(directories, 'directory')}, {_count(files, 'file')}")
+
+    def fragments(self, values: Values) -> None:
+        """The runs of each file, and how they are in total."""
+        print_fragments(self._printer, values)
 
     def block(self, values: Values) -> None:
         """Its owner, and its bytes beside what they mean."""

@@ -23,6 +23,7 @@ from vsfs.layout import JOURNAL_INO, InodeRecord, type_name
 from vsfs.rawimage import Piece, RawImage, WrongType
 
 MAX_FILE_RUNS: Final = 1000  # of one file that are listed; all are counted
+_TOTALS: Final = ("files", "not_empty", "fragmented", "blocks", "runs", "needed", "fragments")
 
 
 class _Layout:
@@ -71,7 +72,7 @@ def describe_fragments(image: RawImage, ino: int | None = None) -> Values:
     """
     if ino is not None:
         _require_blocks(ino, image.inode(ino))
-    total = {"files": 0, "fragmented": 0, "blocks": 0, "runs": 0, "needed": 0, "fragments": 0}
+    total = dict.fromkeys(_TOTALS, 0)
     inodes = image.inodes_in_use() if ino is None else iter([ino])
     return {"files": _files(image, inodes, total), "total": total}
 
@@ -96,6 +97,7 @@ def _files(image: RawImage, inodes: Iterator[int], total: dict[str, int]) -> Ite
         yield values
         if values["damage"] is None:
             total["files"] += 1
+            total["not_empty"] += values["fragments"] > 0
             total["fragmented"] += values["fragments"] > 1
             for key in ("blocks", "runs", "needed", "fragments"):
                 total[key] += values["run_count" if key == "runs" else key]

@@ -66,6 +66,7 @@ class Inode:
         "nlink",
         "open_count",
         "pointers",
+        "recent",
         "saved_in",
         "size",
         "uid",
@@ -75,6 +76,7 @@ class Inode:
     def __init__(self, ino: int, record: InodeRecord) -> None:
         self.ino = ino
         self.open_count = 0
+        self.recent = False  # asked for again since the table was last trimmed
         self.index: object | None = None  # kept here for the directory layer
         self.saved_in = 0
         self.version = 0  # rises with each change of the contents
@@ -170,7 +172,8 @@ class InodeTable:
         """
         inode = self._inodes.get(ino)
         if inode is None:
-            inode = self._load(ino)
+            return self._load(ino)
+        inode.recent = True
         return inode
 
     def _load(self, ino: int) -> Inode:
@@ -248,18 +251,27 @@ class InodeTable:
 
     @property
     def crowded(self) -> bool:
-        """Whether :meth:`trim` has something to do."""
-        return len(self._inodes) > self.capacity
+        """Whether :meth:`trim` has enough to do to be worth its walk."""
+        return len(self._inodes) - len(self._dirty) > self.capacity
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether so many are changed that a commit should make them forgettable."""
+        return len(self._dirty) > self.capacity
 
     def trim(self) -> None:
-        """Forget half of the inodes that are neither open nor changed, oldest first.
+        """Forget inodes that are neither open nor changed, until half are left.
 
-        Between operations only: an operation may hold the object of any inode.
+        The oldest go first, but one that was asked for again gets a second chance:
+        a directory in use keeps its index.  Between operations only, since an
+        operation may hold the object of any inode.
         """
-        surplus = len(self._inodes) - self.capacity // 2
+        surplus = len(self._inodes) - len(self._dirty) - self.capacity // 2
         for ino, inode in list(self._inodes.items()):
             if surplus <= 0:
                 break
-            if inode.open_count == 0 and ino not in self._dirty:
+            if inode.recent:
+                inode.recent = False
+            elif inode.open_count == 0 and ino not in self._dirty:
                 del self._inodes[ino]
                 surplus -= 1

@@ -267,7 +267,7 @@ class Mounted:
         return result
 
     def _changed(self) -> None:
-        if self.sync_always:
+        if self.sync_always or self.inodes.is_overdue:
             self.cache.commit()
         elif self._committer is None and self.commit_interval is not None:
             self._committer = threading.Thread(

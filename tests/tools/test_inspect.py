@@ -50,6 +50,8 @@ COMMANDS = [
     ["block", "63"],
     ["dir", "/"],
     ["tree"],
+    ["fragments"],
+    ["fragments", "/foo/large"],
     ["cat", "/foo/bar"],
 ]
 Run = Callable[..., str]
@@ -116,7 +118,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str], status: in
     try:
         assert inspect.main(arguments) == status
     except SystemExit as error:  # argparse ends usage errors so
-        assert error.code == status  # noqa: PT017
+        assert error.code == status
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("vsfs-inspect: ")
@@ -259,7 +261,7 @@ def read_or_end(fd: int) -> bytes:
     try:
         return os.read(fd, 65536)
     except OSError as error:  # the last writer closed its end
-        assert error.errno == errno.EIO  # noqa: PT017
+        assert error.errno == errno.EIO
         return b""
 
 
@@ -510,6 +512,37 @@ def test_rich_is_not_loaded_without_a_terminal(image: Path, arguments: list[str]
         stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+def test_the_runs_of_files_are_shown_with_their_sum(run: Run, image: Path) -> None:
+    with vsfs.FileSystem.open(image) as fs:
+        fds = [fs.open(f"/{name}", os.O_CREAT | os.O_WRONLY) for name in "ab"]
+        for _ in range(10):
+            for fd in fds:
+                fs.write(fd, bytes(BLOCK))
+    lines = run("fragments").splitlines()
+    (large,) = (line for line in lines if line.endswith("/foo/large"))
+    assert large.split()[:5] == ["5", "16", "2", "2", "1"]
+    (torn,) = (line for line in lines if line.endswith(" /a"))
+    assert torn.split()[1:5] == ["10", "10", "1", "10"]
+    assert "and 2 more" in torn
+    assert ", 2 fragmented, " in lines[-1]
+
+
+def test_the_runs_of_one_file_are_shown_alone(run: Run) -> None:
+    lines = run("fragments", "/foo/large").splitlines()
+    assert [line.split()[0] for line in lines if line] == ["inode", "5", "1"]
+    assert run("fragments", "5") == run("fragments", "/foo/large")
+    found = json.loads(run("fragments", "/foo/large", "--json"))
+    assert [file["ino"] for file in found["files"]] == [5]
+    assert found["total"]["files"] == 1
+
+
+def test_a_damaged_file_has_its_damage_in_place_of_runs(run: Run, image: Path) -> None:
+    damage_inode(image, 5, 80, struct.pack("<I", 2**31))
+    (line,) = (line for line in run("fragments").splitlines() if line.startswith("    5 "))
+    assert "damaged: " in line
+    assert line.endswith("/foo/large")
 
 
 # -- the document -------------------------------------------------------------
