@@ -650,3 +650,23 @@ def test_more_changed_inodes_than_memory_should_hold_make_a_commit(fs: vsfs.File
         fs.mknod(f"/{number}")
         assert not fs.volume.inodes.is_overdue
     assert len(fs.listdir("/")) == 50
+
+
+def test_an_orphan_that_cannot_be_freed_keeps_nothing_else_from_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fs = mount(device := blank())
+    fd = fs.open("/orphan", os.O_CREAT | os.O_WRONLY)
+    fs.write(fd, b"x" * 4096)
+    fs.sync()
+    fs.unlink("/orphan")
+    fs.mkdir("/kept")
+    monkeypatch.setattr(fs.volume.blockmap, "free_all", _damaged)
+    fs.unmount()
+    again = mount(device, read_only=True)
+    assert again.listdir("/") == ["kept"]
+    assert again.volume.superblock.state == 2  # whoever mounts it next has to look
+
+
+def _damaged(_inode: object) -> None:
+    raise Corrupt("inode 3", 3, 768, "damage", "none")

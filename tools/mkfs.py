@@ -100,8 +100,11 @@ def _source_date_epoch() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"SOURCE_DATE_EPOCH is {text!r}; it must be a number of seconds")
+    # the superblock has 63 bits for nanoseconds, which last until 2262
+    if not (text.isascii() and text.isdigit() and int(text) * 10**9 < 2**63):
+        raise ValueError(
+            f"SOURCE_DATE_EPOCH is {text!r}; it must be a number of seconds since 1970, before 2262"
+        )
     return int(text) * 10**9
 
 

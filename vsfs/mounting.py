@@ -199,7 +199,8 @@ class Mounted:
         """Commit everything, mark the filesystem clean, close the device.
 
         Raises what the commit raises; the device is closed in any case.  Closing
-        again does nothing.
+        again does nothing.  An open file without names that cannot be freed keeps
+        nothing else from being written; the filesystem is then not marked clean.
         """
         with self.lock:
             if self._closing.is_set():
@@ -207,14 +208,25 @@ class Mounted:
             self._closing.set()
             try:
                 if not self.read_only and not self.cache.failed:
-                    for file in list(self.files):
-                        file.references = 1
-                        self.release(file.handle)
+                    is_clean = self._release_all()
                     self.cache.commit()
-                    self.superblock = self.superblock._replace(state=STATE_CLEAN)
-                    self._commit_superblock()
+                    if is_clean:
+                        self.superblock = self.superblock._replace(state=STATE_CLEAN)
+                        self._commit_superblock()
             finally:
                 self.device.close()
+
+    def _release_all(self) -> bool:
+        """Close every handle; return whether no orphan had to be left behind."""
+        is_clean = True
+        for file in list(self.files):
+            file.references = 1
+            try:
+                self.release(file.handle)
+            except OSError as error:
+                log.error("inode %d could not be freed: %s", file.inode.ino, error)
+                is_clean = False
+        return is_clean
 
     def _commit_superblock(self) -> None:
         self.cache.begin()
@@ -284,6 +296,8 @@ class Mounted:
                     self.cache.commit()
                 except OSError as error:
                     log.error("cannot write to the image (%s); now read-only", error)
+                except Exception:
+                    log.exception("a commit failed, now read-only: this is a bug in vsfs")
 
     # -- open inodes ----------------------------------------------------------
 

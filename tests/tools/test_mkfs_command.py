@@ -259,10 +259,11 @@ def test_two_runs_with_source_date_epoch_and_uuid_are_identical(
     assert images[0].read_bytes() == images[1].read_bytes()
 
 
-def test_a_source_date_epoch_that_is_no_number_is_refused(
-    image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("text", ["yesterday", "-1", "", "1.5", "9223372037"])
+def test_a_source_date_epoch_that_is_no_time_is_refused(
+    text: str, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
     assert "number of seconds" in refused(capsys, image)
 
 
