@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any, AnyStr, Final, Generic, Protocol
+from typing import AnyStr, Final, Generic, Protocol
 
 from vsfs.inode import Inode
 
@@ -15,18 +15,25 @@ _ST_BLOCK: Final = 512  # unit of st_blocks, whatever the block size
 def stat_result(inode: Inode, block_size: int) -> os.stat_result:
     """What stat(2) says of `inode`."""
     times = (inode.atime_ns, inode.mtime_ns, inode.ctime_ns)
-    seconds = tuple(time / 1e9 for time in times)
-    whole = tuple(time // 10**9 for time in times)
-    fields: dict[str, Any] = {
-        "st_blksize": block_size,
-        "st_blocks": inode.blocks * (block_size // _ST_BLOCK),
-        "st_rdev": inode.device,
-    }
-    for name, second, ns in zip(("atime", "mtime", "ctime"), seconds, times, strict=True):
-        fields[f"st_{name}"] = second
-        fields[f"st_{name}_ns"] = ns
-    basic = (inode.mode, inode.ino, 0, inode.nlink, inode.uid, inode.gid, inode.size, *whole)
-    return os.stat_result(basic, fields)
+    # All in one sequence: naming the later fields in a dict, the other way, was
+    # seen to fail with a SystemError in a long-running Python 3.13.5.
+    return os.stat_result(
+        (
+            inode.mode,
+            inode.ino,
+            0,  # st_dev
+            inode.nlink,
+            inode.uid,
+            inode.gid,
+            inode.size,
+            *(time // 10**9 for time in times),
+            *(time / 1e9 for time in times),
+            *times,
+            block_size,
+            inode.blocks * (block_size // _ST_BLOCK),
+            inode.device,
+        )
+    )
 
 
 class StatFunction(Protocol):
