@@ -75,6 +75,12 @@ class LibraryProcess(Process):
         return LibraryProcess(as_user(self.fs, user or self.fs.credentials))
 
 
+def _stat_result(fields: dict[str, Any]) -> os.stat_result:
+    values = list(fields.values())
+    whole, times, rest = values[:7], values[7:10], values[10:]
+    return os.stat_result((*whole, *map(int, times), *times, *rest))
+
+
 class MountProcess(Process):
     """Asks a child process, whose current directory is the "/" of the calls."""
 
@@ -105,7 +111,7 @@ class MountProcess(Process):
         succeeded, result = pickle.load(self._child.stdout)
         if not succeeded:
             raise result
-        return result
+        return _stat_result(result) if isinstance(result, dict) and "st_mode" in result else result
 
     def other(self, user: vsfs.Credentials | None = None) -> Process:
         return self._family.process(user or self._user)
