@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import vsfs
-
-# pytest imports tests by path here, so that no two of them share a namespace;
-# only what they share is a package, found from this directory.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from support.images import ALICE, ROOT, as_user, blank, image_of, mount
-from support.rawwalk import walk
+from tests.support.images import ALICE, ROOT, as_user, blank, image_of, mount
+from tests.support.rawwalk import walk
 
 # By default each run makes the same examples.  VSFS_TEST_EXAMPLES=20 makes 20
 # times as many, others each time; a failure prints how to repeat it.

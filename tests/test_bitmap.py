@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.layers import Layers
 
+from tests.support.layers import Layers
 from vsfs.bitmap import Bitmap
 from vsfs.buffer import BufferCache
 from vsfs.device import Kind, MemoryDevice, RecordingDevice

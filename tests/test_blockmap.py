@@ -8,9 +8,9 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import KIB, blank, errno_of, fail_nth
-from support.layers import Layers
 
+from tests.support.images import KIB, blank, errno_of, fail_nth
+from tests.support.layers import Layers
 from vsfs.blockmap import Run, pointer_path
 from vsfs.device import Kind
 from vsfs.errors import Corrupt, NoSpace

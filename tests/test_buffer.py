@@ -6,9 +6,9 @@ import errno
 from itertools import groupby
 
 import pytest
-from support.images import blank, errno_of, fail_nth
-from support.layers import Layers
 
+from tests.support.images import blank, errno_of, fail_nth
+from tests.support.layers import Layers
 from vsfs.buffer import Buffer, BufferCache
 from vsfs.device import Access, FailingDevice, Kind, MemoryDevice, RecordingDevice
 from vsfs.errors import CommitNeeded, Corrupt, ReadOnly

@@ -12,10 +12,10 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import blank, errno_of, fail_nth, mount
-from support.layers import Layers
 
 import vsfs.bitmap
+from tests.support.images import blank, errno_of, fail_nth, mount
+from tests.support.layers import Layers
 from vsfs.device import FileDevice, Kind, MemoryDevice, RecordingDevice
 from vsfs.errors import Corrupt
 from vsfs.inode import Inode

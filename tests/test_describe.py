@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import blank, mount
 
 import vsfs
+from tests.support.images import blank, mount
 from vsfs import describe, layout
 from vsfs.describe_block import describe_block
 from vsfs.describe_fragments import describe_fragments

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.images import KIB, errno_of, fail_nth
 
+from tests.support.images import KIB, errno_of, fail_nth
 from vsfs.device import (
     Access,
     BlockDevice,

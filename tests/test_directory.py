@@ -7,9 +7,9 @@ import errno
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import KIB, blank, errno_of, fail_nth
-from support.layers import Layers
 
+from tests.support.images import KIB, blank, errno_of, fail_nth
+from tests.support.layers import Layers
 from vsfs.device import Kind
 from vsfs.directory import Directory
 from vsfs.errors import CommitNeeded, Corrupt, NoSpace

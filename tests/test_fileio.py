@@ -7,9 +7,9 @@ import errno
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import KIB, blank, errno_of, fail_nth
-from support.layers import Layers
 
+from tests.support.images import KIB, blank, errno_of, fail_nth
+from tests.support.layers import Layers
 from vsfs.device import Access, Kind, MemoryDevice
 from vsfs.inode import Inode
 

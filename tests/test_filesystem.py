@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import ALICE, ROOT, Clock, as_user, blank, errno_of, image_of, sound
-from support.rawwalk import walk
 
 import vsfs
+from tests.support.images import ALICE, ROOT, Clock, as_user, blank, errno_of, image_of, sound
+from tests.support.rawwalk import walk
 
 MakeFs = Callable[..., vsfs.FileSystem]
 CREATE = os.O_CREAT | os.O_RDWR

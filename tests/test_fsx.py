@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from support.fsx import OPERATIONS, SEED, WEIGHTS, Choice, Run
-from support.images import blank, mount
-from support.rawwalk import walk
 
 import vsfs
+from tests.support.fsx import OPERATIONS, SEED, WEIGHTS, Choice, Run
+from tests.support.images import blank, mount
+from tests.support.rawwalk import walk
 from vsfs.device import MemoryDevice
 
 #: Block size -> bytes of the largest file: beyond the first double indirect

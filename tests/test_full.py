@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from support.images import KIB, errno_of, snapshot, sound
 
 import vsfs
+from tests.support.images import KIB, errno_of, snapshot, sound
 from vsfs.layout import SECTOR_SIZE, record_size
 
 MakeFs = Callable[..., vsfs.FileSystem]

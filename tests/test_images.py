@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support.rawwalk import walk
+
+from tests.support.rawwalk import walk
 
 IMAGES: Final = Path(__file__).parent.parent / "images"
 NAMES: Final = ("textbook", "foo-bar", "links", "indirect", "full")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import stat
 
 import pytest
-from support.layers import Layers
 
+from tests.support.layers import Layers
 from vsfs.device import Kind
 from vsfs.errors import Corrupt, NoSpace
 from vsfs.inode import Inode

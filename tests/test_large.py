@@ -17,13 +17,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from support.images import IDENTITY, ROOT, blank, image_of, mount, sound
-from support.layers import Layers
-from support.rawwalk import walk
 from vsfs_tools import inspect
 from vsfs_tools import mkfs as mkfs_command
 
 import vsfs
+from tests.support.images import IDENTITY, ROOT, blank, image_of, mount, sound
+from tests.support.layers import Layers
+from tests.support.rawwalk import walk
 from vsfs import bitmap, lock, mkfs
 from vsfs.describe import describe_inode
 from vsfs.device import FileDevice, Kind, RecordingDevice

@@ -213,3 +213,12 @@ def test_using_the_library_loads_neither_fuse_nor_rich(use: str) -> None:
         check=True,
     )
     assert done.stdout.split() == []
+
+
+def test_no_folder_of_tests_takes_the_name_of_a_standard_module() -> None:
+    taken = [
+        name
+        for name in sys.stdlib_module_names
+        if str(Path(__file__).parent) in str(getattr(sys.modules.get(name), "__file__", ""))
+    ]
+    assert taken == []

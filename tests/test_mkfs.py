@@ -14,10 +14,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import IDENTITY, KIB, errno_of
-from support.rawwalk import walk
 
 import vsfs
+from tests.support.images import IDENTITY, KIB, errno_of
+from tests.support.rawwalk import walk
 from vsfs import mkfs
 from vsfs.device import Access, FailingDevice, FileDevice, Kind, MemoryDevice, RecordingDevice
 from vsfs.errors import ImageBusy, ImpossibleSize

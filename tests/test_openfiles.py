@@ -6,9 +6,9 @@ import errno
 import os
 
 import pytest
-from support.images import errno_of
-from support.layers import Layers
 
+from tests.support.images import errno_of
+from tests.support.layers import Layers
 from vsfs.inode import Inode
 from vsfs.openfiles import OpenFileTable
 

@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from support.images import (
+
+import vsfs
+from tests.support.images import (
     KIB,
     Clock,
     blank,
@@ -23,9 +25,7 @@ from support.images import (
     snapshot,
     sound,
 )
-from support.rawwalk import walk
-
-import vsfs
+from tests.support.rawwalk import walk
 from vsfs.device import Access, FailingDevice, Kind, MemoryDevice, RecordingDevice
 from vsfs.errors import Corrupt, ReadOnly
 from vsfs.layout import LINK_MAX, MAX_TIME_NS, MIN_TIME_NS, ROOT_INO

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import ALICE, BOB, ROOT, as_user, errno_of
 
 import vsfs
+from tests.support.images import ALICE, BOB, ROOT, as_user, errno_of
 from vsfs.inode import Inode
 from vsfs.layout import ROOT_INO, InodeRecord
 from vsfs.walk import Credentials, Walker

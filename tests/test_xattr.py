@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.images import ALICE, as_user, blank, errno_of, image_of, mount, sound
-from support.rawwalk import walk
 
 import vsfs
+from tests.support.images import ALICE, as_user, blank, errno_of, image_of, mount, sound
+from tests.support.rawwalk import walk
 from vsfs.device import RecordingDevice
 from vsfs.errors import Corrupt
 from vsfs.layout import attribute_records, encode_attributes

@@ -15,8 +15,7 @@ _ST_BLOCK: Final = 512  # unit of st_blocks, whatever the block size
 def stat_result(inode: Inode, block_size: int) -> os.stat_result:
     """What stat(2) says of `inode`."""
     times = (inode.atime_ns, inode.mtime_ns, inode.ctime_ns)
-    # All in one sequence: naming the later fields in a dict, the other way, was
-    # seen to fail with a SystemError in a long-running Python 3.13.5.
+    # The fields in the order of structseq, those without an index last.
     return os.stat_result(
         (
             inode.mode,

@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from support.images import ROOT, as_user, blank, image_of, mount
-from support.rawwalk import Walk, walk
 
 import vsfs
+from tests.support.images import ROOT, as_user, blank, image_of, mount
+from tests.support.rawwalk import Walk, walk
 
 IS_ROOT = os.geteuid() == 0
 MOST_OPEN = 6

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.mounts import Mount, command, need_fuse
+
+from tests.support.mounts import Mount, command, need_fuse
 
 HERE = Path(__file__).parent
 

@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 import pytest
-from support.fsx import MAPPED, OPERATIONS, SEED, WEIGHTS, Choice, Run
-from support.rawwalk import walk
 
+from tests.support.fsx import MAPPED, OPERATIONS, SEED, WEIGHTS, Choice, Run
+from tests.support.rawwalk import walk
 from vsfs.lock import wait_for_writer
 
 LARGEST = {512: 200_000, 1024: 500_000, 4096: 5_000_000, 65536: 4_000_000}

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import ALICE, BOB, ROOT, blank, image_of, mount
-from support.mounts import Mount, need_fuse
-from support.processes import Family, LibraryProcess, Process, put
-from support.rawwalk import walk
 
 import vsfs
+from tests.support.images import ALICE, BOB, ROOT, blank, image_of, mount
+from tests.support.mounts import Mount, need_fuse
+from tests.support.processes import Family, LibraryProcess, Process, put
+from tests.support.rawwalk import walk
 
 SIZE = 4 * 1024 * 1024
 MOUNT_SIZE = 16 * 1024 * 1024

@@ -7,8 +7,9 @@ import os
 import stat
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import Process, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import Process, put
 
 
 @pytest.mark.parametrize("mode", [0, 0o1, 0o644, 0o777, 0o1777, 0o2755, 0o4755, 0o7777])

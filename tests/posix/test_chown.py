@@ -7,8 +7,9 @@ import os
 import stat
 
 import pytest
-from support.images import ALICE, BOB, errno_of
-from support.processes import Process, put
+
+from tests.support.images import ALICE, BOB, errno_of
+from tests.support.processes import Process, put
 
 MOST = 2**32 - 2  # the largest id; one more means "leave it"
 

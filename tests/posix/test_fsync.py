@@ -6,9 +6,10 @@ import errno
 import os
 
 import pytest
-from support.images import errno_of, image_of
-from support.processes import LibraryProcess, Process, contents, put
-from support.rawwalk import walk
+
+from tests.support.images import errno_of, image_of
+from tests.support.processes import LibraryProcess, Process, contents, put
+from tests.support.rawwalk import walk
 
 
 @pytest.mark.parametrize("call", ["fsync", "fdatasync"])

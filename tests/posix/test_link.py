@@ -7,9 +7,9 @@ import os
 import stat
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import LibraryProcess, Process, contents, home_of, put
 
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import LibraryProcess, Process, contents, home_of, put
 from vsfs.layout import LINK_MAX
 
 

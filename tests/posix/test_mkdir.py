@@ -6,8 +6,9 @@ import errno
 import stat
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import Process, home_of, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import Process, home_of, put
 
 
 def test_a_new_directory_is_empty_and_has_two_links(fs: Process) -> None:

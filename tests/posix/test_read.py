@@ -6,8 +6,9 @@ import errno
 import os
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import Process, contents, home_of, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import Process, contents, home_of, put
 
 WHOLE = bytes(number * 17 % 241 for number in range(100_000))
 

@@ -7,8 +7,9 @@ import os
 import stat
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import Process, home_of, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import Process, home_of, put
 
 
 @pytest.mark.parametrize("count", [0, 1, 60, 200])

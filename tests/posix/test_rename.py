@@ -7,10 +7,10 @@ import os
 import stat
 
 import pytest
-from support.images import ALICE, BOB, errno_of
-from support.processes import Process, contents, home_of, put
 
 import vsfs
+from tests.support.images import ALICE, BOB, errno_of
+from tests.support.processes import Process, contents, home_of, put
 
 
 @pytest.mark.parametrize("target", ["/b", "/d/b"])

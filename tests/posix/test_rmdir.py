@@ -6,10 +6,10 @@ import errno
 import os
 
 import pytest
-from support.images import ALICE, BOB, errno_of
-from support.processes import Process, home_of, put
 
 import vsfs
+from tests.support.images import ALICE, BOB, errno_of
+from tests.support.processes import Process, home_of, put
 
 
 def test_an_empty_directory_goes_and_its_parent_has_one_link_less(fs: Process) -> None:

@@ -6,8 +6,9 @@ import errno
 import os
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import Process, home_of, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import Process, home_of, put
 
 
 def test_it_tells_block_size_and_the_longest_name(fs: Process) -> None:

@@ -7,8 +7,9 @@ import os
 import stat
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import Process, contents, home_of, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import Process, contents, home_of, put
 
 #: Around the size that an inode holds itself, and up to the longest.
 SIZES = [1, 2, 107, 108, 109, 110, 255, 1000, 4094, 4095]

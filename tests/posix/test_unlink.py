@@ -8,8 +8,9 @@ import stat
 import time
 
 import pytest
-from support.images import ALICE, BOB, errno_of
-from support.processes import Process, contents, home_of, put
+
+from tests.support.images import ALICE, BOB, errno_of
+from tests.support.processes import Process, contents, home_of, put
 
 
 def eventually_free(fs: Process, expected: int) -> bool:

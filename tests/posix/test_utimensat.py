@@ -7,8 +7,9 @@ import errno
 import os
 
 import pytest
-from support.images import ALICE, errno_of
-from support.processes import LibraryProcess, Process, home_of, put
+
+from tests.support.images import ALICE, errno_of
+from tests.support.processes import LibraryProcess, Process, home_of, put
 
 BILLION = 10**9
 NOW = (0, (1 << 30) - 1)  # UTIME_NOW and UTIME_OMIT of <sys/stat.h>, as nanoseconds

@@ -7,8 +7,9 @@ import os
 import stat
 
 import pytest
-from support.images import errno_of
-from support.processes import Process, contents, put
+
+from tests.support.images import errno_of
+from tests.support.processes import Process, contents, put
 
 BLOCK = 4096
 SECTORS = BLOCK // 512

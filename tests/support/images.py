@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import vsfs
-from support.rawwalk import Walk, walk
+from tests.support.rawwalk import Walk, walk
 from vsfs.device import Access, FailingDevice, MemoryDevice
 from vsfs.mkfs import Identity, make, plan
 

@@ -6,7 +6,7 @@ import contextlib
 import stat
 from collections.abc import Iterator
 
-from support.images import KIB, blank
+from tests.support.images import KIB, blank
 from vsfs.bitmap import Bitmap
 from vsfs.blockmap import BlockMap
 from vsfs.buffer import BufferCache

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import vsfs
-from support import remote_os
-from support.images import as_user
+from tests.support import remote_os
+from tests.support.images import as_user
 
 SECONDS_FOR_A_CALL = 60
 
@@ -75,12 +75,6 @@ class LibraryProcess(Process):
         return LibraryProcess(as_user(self.fs, user or self.fs.credentials))
 
 
-def _stat_result(fields: dict[str, Any]) -> os.stat_result:
-    values = list(fields.values())
-    whole, times, rest = values[:7], values[7:10], values[10:]
-    return os.stat_result((*whole, *map(int, times), *times, *rest))
-
-
 class MountProcess(Process):
     """Asks a child process, whose current directory is the "/" of the calls."""
 
@@ -111,7 +105,7 @@ class MountProcess(Process):
         succeeded, result = pickle.load(self._child.stdout)
         if not succeeded:
             raise result
-        return _stat_result(result) if isinstance(result, dict) and "st_mode" in result else result
+        return result
 
     def other(self, user: vsfs.Credentials | None = None) -> Process:
         return self._family.process(user or self._user)

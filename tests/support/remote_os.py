@@ -74,34 +74,6 @@ def become(uid: int, gid: int, groups: list[int]) -> None:
         os.setresuid(uid, uid, uid)
 
 
-#: Fields of a stat result, in the order in which it can be made of one sequence.
-STAT_FIELDS = [
-    "st_mode",
-    "st_ino",
-    "st_dev",
-    "st_nlink",
-    "st_uid",
-    "st_gid",
-    "st_size",
-    "st_atime",
-    "st_mtime",
-    "st_ctime",
-    "st_atime_ns",
-    "st_mtime_ns",
-    "st_ctime_ns",
-    "st_blksize",
-    "st_blocks",
-    "st_rdev",
-]
-
-
-def plain(result: Any) -> Any:
-    """A stat result as a dict: Python 3.13.5 was seen to fail to unpickle one."""
-    if isinstance(result, os.stat_result):
-        return {field: getattr(result, field) for field in STAT_FIELDS}
-    return result
-
-
 def main() -> None:
     """Answer requests until there are no more."""
     assert os.open(".", os.O_RDONLY) == START
@@ -112,7 +84,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            answer = (True, plain((EXTRA.get(name) or getattr(os, name))(*args, **kwargs)))
+            answer = (True, (EXTRA.get(name) or getattr(os, name))(*args, **kwargs))
         except Exception as error:
             answer = (False, error)
         pickle.dump(answer, sys.stdout.buffer)

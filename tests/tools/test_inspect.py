@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.images import IDENTITY, ROOT, Clock
 from vsfs_tools import inspect
 from vsfs_tools.inspect_output import RichPrinter
 
 import vsfs
+from tests.support.images import IDENTITY, ROOT, Clock
 from vsfs import lock
 
 BLOCK = 4096

@@ -1,0 +1,1 @@
+"""Random operations, compared with a directory of the host."""

@@ -1,0 +1,1 @@
+"""The commands: what they print, write and refuse."""
