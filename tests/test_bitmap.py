@@ -1,12 +1,18 @@
-"""Allocation: first fit, runs, goals, and frees that wait for the commit."""
+"""Allocation: first fit, runs, goals, room, and frees that wait for the commit."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.layers import Layers
+from vsfs import bitmap
 from vsfs.bitmap import Bitmap
 from vsfs.buffer import BufferCache
 from vsfs.device import Kind, MemoryDevice, RecordingDevice
@@ -178,6 +184,171 @@ def test_full_blocks_are_not_searched_again() -> None:
     for _ in range(10):
         bits.map.allocate(None)
     assert set(searched) == {7}
+
+
+def steps_of(call: Callable[[], object]) -> int:
+    """The lines of ``vsfs/bitmap.py`` that a call executes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace if frame.f_code.co_filename.endswith("bitmap.py") else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("room", [1, 50])
+@pytest.mark.parametrize("behind", [0, BITS + 5])
+def test_an_allocation_takes_as_many_steps_behind_many_full_blocks_as_behind_one(
+    behind: int, room: int
+) -> None:
+    steps = []
+    for full in (3, 60):
+        bits = Bits((full + 1) * BITS, used=set(range(full * BITS)))
+        goal = FIRST + behind
+        bits.map.allocate(goal, 3, room)  # reads the full ones
+        bits.device.accesses.clear()
+        bits.map._searched.clear()  # as if it had started elsewhere
+        steps.append(steps_of(lambda bits=bits, goal=goal: bits.map.allocate(goal, 3, room)))  # type: ignore[misc]
+        assert bits.device.accesses == []
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.parametrize("room", [1, 4])
+def test_a_full_block_in_which_something_was_freed_is_searched_again(room: int) -> None:
+    bits = Bits(4 * BITS, used=set(range(3 * BITS)))
+    bits.map.allocate(FIRST + 5, 1, room)
+    bits.map.free(FIRST + BITS + 7, 4)
+    assert bits.map.allocate(FIRST + 5, 1, room) == (FIRST + 3 * BITS + 1, 1)
+    bits.commit()
+    assert bits.map.allocate(FIRST + 5, 9, room) == (FIRST + BITS + 7, 4)
+    bits.cache.rollback()
+    bits.cache.begin()
+    assert bits.map.allocate(FIRST + 5, 9, room) == (FIRST + BITS + 7, 4)
+
+
+def test_a_repeated_search_starts_where_the_last_one_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts: list[int] = []
+    first_zero = bitmap._first_zero
+
+    def noted(data: bytearray, bit: int) -> int | None:
+        starts.append(bit)
+        return first_zero(data, bit)
+
+    monkeypatch.setattr(bitmap, "_first_zero", noted)
+    bits = Bits(BITS, used=set(range(10, 2000)))
+    for _ in range(3):
+        bits.map.allocate(FIRST + 50, 7)
+    assert starts == [50, 2007, 2014]
+
+
+# -- extending, and room -----------------------------------------------------------
+
+
+def test_a_run_is_extended_only_by_what_is_free_right_there() -> None:
+    bits = Bits(64, used={0, 1, 5})
+    assert bits.map.extend(FIRST + 1, 3) == 0
+    assert bits.map.extend(FIRST + 2, 10) == 3
+    assert bits.map.extend(FIRST + 2, 10) == 0
+    assert bits.map.extend(FIRST + 60, 10) == 4
+    for outside in (0, FIRST - 1, FIRST + 64, 2**32):
+        assert bits.map.extend(outside, 1) == 0
+    assert bits.map.available == 64 - 3 - 3 - 4
+
+
+def test_what_extended_a_run_is_given_back_by_a_rollback() -> None:
+    bits = Bits(64)
+    assert bits.map.extend(FIRST, 64) == 64
+    bits.cache.rollback()
+    bits.cache.begin()
+    assert bits.map.extend(FIRST + 3, 5) == 5
+
+
+def test_a_run_with_room_is_preferred_to_small_ones_before_it() -> None:
+    bits = Bits(200, used=set(range(0, 100, 2)) | set(range(110, 120)))
+    assert bits.map.allocate(None, 8, room=8) == (FIRST + 99, 8)
+    assert bits.map.allocate(None, 20, room=20) == (FIRST + 120, 20)
+    assert bits.map.allocate(None, 1, room=1) == (FIRST + 1, 1)
+
+
+def test_without_enough_room_the_longest_run_is_taken_to_a_factor_of_two() -> None:
+    bits = Bits(100, used=set(range(100)) - {5, 10, 11, 12, *range(50, 57)})
+    assert bits.map.allocate(None, 32, room=32) == (FIRST + 50, 7)
+    assert bits.map.allocate(None, 32, room=32) == (FIRST + 10, 3)
+    assert bits.map.allocate(None, 32, room=32) == (FIRST + 5, 1)
+
+
+def test_room_is_found_in_another_block_of_the_bitmap_but_not_searched_for_in_all() -> None:
+    """Bounded: eight blocks, each read once."""
+    holes = set(range(60 * BITS)) - {block * BITS + 7 for block in range(60)}
+    bits = Bits(61 * BITS, used=holes)
+    assert bits.map.allocate(FIRST + 20 * BITS, 5, room=5) == (FIRST + 20 * BITS + 7, 1)
+    assert len(bits.device.accesses) == 8
+    assert bits.map.allocate(FIRST + 55 * BITS, 5, room=5) == (FIRST + 60 * BITS, 5)
+    bits.device.accesses.clear()
+    steps = [steps_of(lambda: bits.map.allocate(FIRST + 21 * BITS, 5, room=5)) for _ in range(2)]
+    assert max(steps) < 200
+    assert [access.block_no - START for access in bits.device.accesses] == [28, 29]
+
+
+def longest(free: set[int]) -> int:
+    best = length = 0
+    for bit in range(300):
+        length = length + 1 if bit in free else 0
+        best = max(best, length)
+    return best
+
+
+def length_at(free: set[int], bit: int) -> int:
+    return next(count for count in range(301) if bit + count not in free)
+
+
+@given(
+    st.sets(st.integers(0, 299)),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["take", "take", "take", "free", "fail", "commit"]),
+            st.none() | st.integers(0, 299),
+            st.integers(1, 9),
+            st.integers(1, 40),
+        ),
+        max_size=40,
+    ),
+)
+def test_no_run_is_less_than_half_as_long_as_what_was_wanted_and_there(
+    used: set[int], sequence: list[tuple[str, int | None, int, int]]
+) -> None:
+    bits = Bits(300, used=used)
+    free, freed = set(range(300)) - used, set[int]()
+    for what, at, count, room in sequence:
+        wanted = set(range(at or 0, min((at or 0) + count, 300)))
+        if what in ("take", "fail") and free:
+            number, got = bits.map.allocate(None if at is None else FIRST + at, count, room)
+            length = length_at(free, number - FIRST)
+            assert got == min(count, length)
+            assert 2 * length >= min(longest(free), room)
+            if what == "take":
+                free -= set(range(number - FIRST, number - FIRST + got))
+            else:
+                bits.cache.rollback()
+        elif what == "free" and not wanted & (free | freed):
+            bits.map.free(FIRST + min(wanted), len(wanted))
+            freed |= wanted
+        elif what == "commit":
+            bits.commit()
+            free, freed = free | freed, set()
+        bits.cache.end()
+        bits.cache.begin()
+        assert (bits.map.available, bits.map.freed) == (len(free), len(freed))
 
 
 def test_a_shortage_of_inodes_and_of_blocks_says_which() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -340,3 +341,212 @@ def test_truncating_inside_a_double_indirect_tree_keeps_what_lies_before() -> No
     ]
     truncate(layers, inode, DOUBLE + 1)
     assert inode.blocks == 1 + 2
+
+
+# -- where blocks are placed -------------------------------------------------------
+
+
+def owned(layers: Layers, inode: Inode) -> list[int]:
+    """Every block of the inode, an indirect one before those it points to."""
+    runs = (run for _, run in layers.blockmap.all_runs(inode))
+    return [block for run in runs for block in range(run.block, run.block + run.count)]
+
+
+def stretches(blocks: list[int]) -> int:
+    """How many runs they form."""
+    return 1 + sum(block + 1 != following for block, following in itertools.pairwise(blocks))
+
+
+def grow_in_turns(layers: Layers, inodes: list[Inode], total: int, piece: int) -> None:
+    for first in range(0, total, piece):
+        for inode in inodes:
+            allocate(layers, inode, first, piece)
+
+
+@pytest.mark.parametrize("piece", [1, 7, 256, 2560])
+@pytest.mark.parametrize("block_size", [512, 4096])
+def test_a_file_that_grows_alone_lies_in_one_run_with_its_indirect_blocks(
+    piece: int, block_size: int
+) -> None:
+    layers = Layers(blank(3000 * block_size, block_size=block_size), block_size=block_size)
+    inode = layers.new_file()
+    grow_in_turns(layers, [inode], 2560, piece)
+    blocks = owned(layers, inode)
+    assert blocks == list(range(blocks[0], blocks[0] + inode.blocks))
+
+
+@pytest.mark.parametrize("files", [2, 3, 5])
+@pytest.mark.parametrize("piece", [1, 32])
+def test_the_runs_of_files_that_grow_in_turns_grow_as_the_logarithm_of_their_length(
+    files: int, piece: int
+) -> None:
+    """Each skips ahead by its length when it meets another; the gap is the other's."""
+    counts = []
+    for total in (640, 1280, 2560):
+        layers = Layers(blank(128 * 1024 * KIB, block_size=4096), block_size=4096)
+        inodes = [layers.new_file() for _ in range(files)]
+        grow_in_turns(layers, inodes, total, piece)
+        runs = [stretches(owned(layers, inode)) for inode in inodes]
+        counts.append(sum(runs) / files)
+        last = max(max(owned(layers, inode)) for inode in inodes)
+        assert last - layers.geometry.data_start < 3 * files * total
+    assert counts[1] - counts[0] < 2 * files
+    assert counts[2] - counts[1] < 2 * files
+    assert counts[2] < 50
+
+
+def test_small_files_that_grow_in_turns_leave_no_gaps() -> None:
+    layers = Layers()
+    inodes = [layers.new_file() for _ in range(4)]
+    grow_in_turns(layers, inodes, 12, 1)
+    blocks = sorted(block for inode in inodes for block in owned(layers, inode))
+    assert stretches(blocks) == 1
+
+
+def make_holes(layers: Layers, files: int, size: int) -> list[Inode]:
+    """Files of `size` blocks in a row, every other one emptied again."""
+    small = [layers.new_file() for _ in range(files)]
+    for inode in small:
+        allocate(layers, inode, 0, size)
+    for inode in small[::2]:
+        truncate(layers, inode, 0)
+    layers.cache.commit()
+    return small
+
+
+def test_a_large_write_goes_past_holes_that_are_too_small_for_it() -> None:
+    layers = Layers()
+    small = make_holes(layers, 40, 2)
+    end = max(owned(layers, small[-1]))
+    large, tiny = layers.new_file(), layers.new_file()
+    allocate(layers, large, 0, 100)
+    assert owned(layers, large) == list(range(end + 1, end + 102))
+    allocate(layers, tiny, 0, 2)
+    assert owned(layers, tiny) == [layers.geometry.data_start + 1, layers.geometry.data_start + 2]
+
+
+def test_holes_of_any_size_are_used_before_space_runs_out() -> None:
+    layers = Layers(blank(64 * KIB, block_size=512))
+    make_holes(layers, 12, 3)
+    large = layers.new_file()
+    free = layers.free_blocks()
+    allocate(layers, large, 0, 1000)
+    assert (layers.free_blocks(), large.blocks) == (0, free)
+
+
+def test_the_first_block_goes_where_it_was_asked_for() -> None:
+    layers = Layers()
+    inode, other = layers.new_file(), layers.new_file()
+    goal = layers.geometry.data_start + 200
+    for file in (inode, other):
+        layers.blockmap.place_near(file, goal)
+        allocate(layers, file, 0, 3)
+    assert owned(layers, inode) == [goal, goal + 1, goal + 2]
+    assert owned(layers, other) == [goal + 3, goal + 4, goal + 5]
+
+
+def test_the_first_indirect_block_goes_there_too() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    goal = layers.geometry.data_start + 200
+    layers.blockmap.place_near(inode, goal)
+    allocate(layers, inode, DOUBLE, 2)
+    assert owned(layers, inode) == list(range(goal, goal + 4))
+
+
+def test_places_of_many_files_do_not_stay_in_memory() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    for ino in range(10_000):
+        inode.ino = ino
+        layers.blockmap.place_near(inode, 100)
+    assert len(layers.blockmap._first_goals) <= 4096
+
+
+def test_a_file_that_is_rewritten_again_and_again_stays_where_it_is() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    allocate(layers, layers.new_file(), 0, 50)
+    allocate(layers, inode, 0, 10)
+    first = inode.pointers[0]
+    for number in range(60):
+        truncate(layers, inode, 0)
+        allocate(layers, inode, 0, 10)
+        if number % 2:
+            layers.cache.commit()
+        assert all(first <= block < first + 40 for block in owned(layers, inode))
+
+
+def test_a_block_in_a_hole_goes_behind_its_neighbour_or_their_indirect_block() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    goal = layers.geometry.data_start + 200
+    layers.blockmap.place_near(inode, goal)
+    for file_block in (0, 7, SINGLE + 50, SINGLE + 60, SINGLE + 30):
+        allocate(layers, inode, file_block, 1)
+        allocate(layers, layers.new_file(), 0, 1)  # elsewhere
+    assert sorted(owned(layers, inode)) == list(range(goal, goal + 6))
+
+
+# -- seeking data and holes --------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(places, st.integers(1, 40)), max_size=6),
+    st.lists(places, min_size=1, max_size=8),
+    places,
+)
+def test_seeking_agrees_with_looking_at_each_block(
+    written: list[tuple[int, int]], starts: list[int], end: int
+) -> None:
+    layers = Layers(blank(512 * KIB, block_size=512))
+    inode = layers.new_file()
+    there: set[int] = set()
+    for first, count in written:
+        allocate(layers, inode, first, count)
+        there |= set(range(first, first + count))
+    for start in starts:
+        data = min((block for block in there if start <= block < end), default=end)
+        hole = start
+        while hole < end and hole in there:
+            hole += 1
+        if start < end:
+            assert layers.blockmap.seek(inode, start, end, hole=False) == data
+            assert layers.blockmap.seek(inode, start, end, hole=True) == hole
+
+
+def test_a_hole_of_terabytes_is_passed_in_a_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = Layers(blank(256 * KIB, block_size=4096), block_size=4096)
+    inode = layers.new_file()
+    last = 12 + 1024 + 1024**2 + 1024**3 - 1
+    allocate(layers, inode, last, 1)
+    looked: list[int] = []
+    leaf = layers.blockmap._leaf
+
+    def noted(inode: Inode, file_block: int) -> Any:
+        looked.append(file_block)
+        return leaf(inode, file_block)
+
+    monkeypatch.setattr(layers.blockmap, "_leaf", noted)
+    assert layers.blockmap.seek(inode, 0, last + 1, hole=False) == last
+    assert len(looked) <= 6  # direct, single, double, and once for each level of triple
+    looked.clear()
+    assert layers.blockmap.runs(inode, 0, last) == [Run(0, last)]
+    assert len(looked) <= 6
+
+
+@pytest.mark.parametrize("hole", [True, False])
+def test_seeking_in_pointers_that_loop_ends_as_damage(hole: bool) -> None:
+    """For a hole among blocks that are all there, for data below blocks without any."""
+    layers = Layers()
+    inode = layers.new_file()
+    allocate(layers, inode, TRIPLE, 1)
+    layers.cache.commit()
+    top, middle, bottom, _ = owned(layers, inode)
+    following = [(top, top)] if hole else [(top, middle), (middle, bottom), (bottom, 0)]
+    for block, pointer in following:
+        layers.memory.write(block, pointer.to_bytes(4, "little") * PER_BLOCK)
+    fresh = Layers(layers.memory)
+    looping = fresh.inodes.get(inode.ino)
+    with pytest.raises(Corrupt, match="field blocks"):
+        fresh.blockmap.seek(looping, TRIPLE, END, hole=hole)

@@ -682,10 +682,20 @@ def test_as_few_runs_as_possible_are_needed_at_any_block_size(block_size: int) -
     assert (expected, expected, 1) == (found["run_count"], found["needed"], found["fragments"])
 
 
-def test_writers_that_take_turns_fragment_each_other() -> None:
+def write_backwards(fs: vsfs.FileSystem, paths: list[str], count: int, size: int) -> None:
+    """Let files in turns get `count` blocks of `size` bytes, each before those they have."""
+    fds = [fs.open(path, os.O_CREAT | os.O_WRONLY) for path in paths]
+    for file_block in reversed(range(count)):
+        for fd in fds:
+            fs.pwrite(fd, bytes(size), file_block * size)
+    for fd in fds:
+        fs.close(fd)
+
+
+def test_writers_that_take_turns_backwards_fragment_each_other() -> None:
     device = blank(8 * MIB)
     with mount(device) as fs:
-        write_in_pieces(fs, ["/a", "/b"], 100 * BLOCK, BLOCK)
+        write_backwards(fs, ["/a", "/b"], 100, BLOCK)
     image = RawImage(device)
     for path in (b"/a", b"/b"):
         found = fragments_of(image, path)
@@ -750,7 +760,7 @@ def test_what_has_no_runs_is_refused(ino: int) -> None:
 def test_only_the_first_runs_of_a_file_are_listed_and_all_are_counted() -> None:
     device = blank(8 * MIB, block_size=512)
     with mount(device) as fs:
-        write_in_pieces(fs, ["/a", "/b"], 1200 * 512, 512)
+        write_backwards(fs, ["/a", "/b"], 1200, 512)
     found = fragments_of(RawImage(device), b"/a")
     assert (1200, 1000, False) == (found["run_count"], len(found["runs"]), found["complete"])
 

@@ -670,3 +670,95 @@ def test_an_orphan_that_cannot_be_freed_keeps_nothing_else_from_the_disk(
 
 def _damaged(_inode: object) -> None:
     raise Corrupt("inode 3", 3, 768, "damage", "none")
+
+
+# -- where files are placed ----------------------------------------------------------
+
+
+def block_of(fs: vsfs.FileSystem, path: str) -> int:
+    """The first block of a file."""
+    return fs.volume.inode(fs.stat(path).st_ino).pointers[0]
+
+
+def two_directories(fs: vsfs.FileSystem) -> None:
+    """/near and /far, with much between and a hole in front of each."""
+    for path in ("/near", "/far"):
+        put(fs, f"{path}-hole", b"x" * 4096)
+        fs.mkdir(path)
+        put(fs, f"{path}-file", b"x" * 4096 * 12)
+    for path in ("/near-hole", "/far-hole"):
+        fs.unlink(path)
+    put(fs, "/near/empty")
+    put(fs, "/far/empty")
+    fs.sync()
+
+
+def test_on_a_fresh_image_blocks_and_inodes_are_given_out_in_order(fs: vsfs.FileSystem) -> None:
+    """As in the book's pictures."""
+    for number in range(10):
+        put(fs, f"/{number}", b"x")
+        assert (fs.stat(f"/{number}").st_ino, block_of(fs, f"/{number}")) == (
+            3 + number,
+            9 + number,
+        )
+    fs.mkdir("/directory")
+    assert block_of(fs, "/directory") == 19
+
+
+@pytest.mark.parametrize("mounted_afresh", [False, True])
+def test_what_is_new_goes_near_its_directory(mounted_afresh: bool) -> None:
+    fs = mount(device := blank(1024 * KIB))
+    two_directories(fs)
+    if mounted_afresh:
+        fs.unmount()
+        fs = mount(device)
+    behind = block_of(fs, "/far")
+    put(fs, "/far/new", b"x")
+    put(fs, "/far/empty", b"x")
+    fs.mkdir("/far/directory")
+    fs.symlink("x" * 1000, "/far/link")
+    placed = [block_of(fs, f"/far/{name}") for name in ("new", "empty", "directory")]
+    placed.append(fs.volume.lookup(fs.stat("/far").st_ino, b"link").pointers[0])
+    assert placed == list(range(behind + 13, behind + 17))
+    put(fs, "/near-new", b"x")
+    assert block_of(fs, "/near-new") == block_of(fs, "/") + 1  # that hole is the nearest
+    fs.unmount()
+    assert walk(bytes(device.image)).findings == []
+
+
+def test_a_place_costs_no_read_but_of_the_bitmap() -> None:
+    with mount(device := blank(1024 * KIB)) as fs:
+        two_directories(fs)
+    recording = RecordingDevice(device)
+    with mount(recording) as fs:
+        fd = fs.open("/far/empty", os.O_WRONLY)
+        recording.accesses.clear()
+        fs.write(fd, b"x" * 4096)
+        assert [(access.operation, access.kind) for access in recording.accesses] == [
+            ("read", Kind.DATA_BITMAP),
+            ("write", Kind.DATA),
+        ]
+
+
+def test_a_truncated_file_is_written_where_it_was() -> None:
+    with mount(device := blank(1024 * KIB)) as fs:
+        two_directories(fs)
+        put(fs, "/far/file", b"x" * 5000)
+        before = block_of(fs, "/far/file")
+    with mount(device) as fs:
+        fs.truncate("/far/file", 0)
+        fs.sync()
+        put(fs, "/far/file", b"x" * 5000)
+        assert block_of(fs, "/far/file") == before
+
+
+def test_a_directory_that_grows_among_its_files_doubles_in_place(
+    make_fs: Callable[..., vsfs.FileSystem],
+) -> None:
+    fs = make_fs(4096 * KIB, block_size=512, inode_count=1100)
+    for number in range(1000):
+        put(fs, f"/{number:050}", b"x")
+    root = fs.volume.inode(ROOT_INO)
+    runs = fs.volume.blockmap.runs(root, 0, root.size // 512)
+    assert sum(run.count for run in runs) > 100
+    assert len(runs) < 20

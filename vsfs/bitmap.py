@@ -1,9 +1,13 @@
 """Allocation: which inodes and which data blocks are free (OSTEP 40.2).
 
 A bit is 0 when its block or inode is free.  The search is first fit from a
-hint, and takes contiguous runs.  Bitmap blocks are read when first needed; a
-full one is passed over by its count, an all-ones byte by one regular expression,
-so that an allocation does not depend on how much is in use before it.
+goal, and takes contiguous runs; who wants a longer run than the first one that
+is free says so, and the bitmap blocks near the goal are looked through for it.
+
+Bitmap blocks are read when first needed.  What has been seen of them is kept in
+memory (which are full, how long their longest free run is at most, how far the
+last searches got), so that an allocation does not depend on how much is in use.
+All of that is forgotten for a block when something in it becomes free.
 
 What is freed keeps its bit until the transaction commits, and is not given out
 again before: until then the old owner's pointers are still on the disk.
@@ -20,6 +24,10 @@ from vsfs.device import Kind
 from vsfs.errors import CommitNeeded, Corrupt, NoSpace
 
 _NOT_FULL: Final = re.compile(rb"[^\xff]")
+#: Bitmap blocks that are looked through for a long run: 1 GiB of 4 KiB blocks.
+_NEAR: Final = 8
+#: Places where searches started whose ends are remembered.
+_SEARCHES: Final = 256
 
 
 class Bitmap:
@@ -46,9 +54,13 @@ class Bitmap:
         self._start = start  # first block of the bitmap
         self._first = first
         self._count = count
-        self._lowest = 0  # no bit below is 0
+        self._bits_per_block = cache.geometry.bits_per_block
         self._pending: list[tuple[int, int]] = []  # runs of bits to clear at the commit
         self._free_in: dict[int, int] = {}  # bitmap block -> zero bits, once read
+        #: For each bitmap block: 1 if it is known to be full (32 KiB for 4 TiB).
+        self._full = bytearray(-(-count // self._bits_per_block))
+        self._longest: dict[int, int] = {}  # bitmap block -> no free run is longer
+        self._searched: dict[int, int] = {}  # start of a search -> no bit is 0 before this
         cache.prepare.append(self._apply_frees)
 
     @property
@@ -60,27 +72,38 @@ class Bitmap:
     def _name(self) -> str:
         return "inode" if self._kind == Kind.INODE_BITMAP else "block"
 
-    def allocate(self, goal: int | None, count: int = 1) -> tuple[int, int]:
+    def allocate(self, goal: int | None, count: int = 1, room: int = 1) -> tuple[int, int]:
         """Take the first free run at or after `goal`; return (number, how many).
 
         The run has at most `count` members, and fewer where it ends early.
-        Without a goal the search starts at the lowest free bit.  Raises NoSpace
-        (ENOSPC), or CommitNeeded when a commit would make some free.
+        Without a goal the search starts at the lowest number; behind the last one
+        it goes on there.  A free run of `room` is preferred to a shorter one where
+        some bitmap block near the goal has it; otherwise it is as long a one as
+        they have.  Raises NoSpace (ENOSPC), or CommitNeeded when a commit would
+        make some free.
         """
-        start = self._lowest if goal is None else goal - self._first
-        if not self._lowest <= start < self._count:
-            start = self._lowest
-        bit = self._find(start, self._count)
-        if bit is None and start > self._lowest:
-            bit = self._find(self._lowest, start)
-        if bit is None:
+        start = 0 if goal is None else goal - self._first
+        if not 0 <= start < self._count:
+            start = 0
+        first = self._find(start)
+        if first is None:
             raise self._shortage()
+        bit = first if room == 1 else self._roomier(first, room)
         got = self._set_run(bit, count)
-        if not self._lowest < start <= bit:  # the search saw every bit from the lowest on
-            lowest = self._lowest
-            self._cache.undo(lambda: setattr(self, "_lowest", lowest))
-            self._lowest = bit + got
+        if first < start:  # the search went round
+            start = 0
+        self._searched[start] = bit + got if bit == first else first
         return self._first + bit, got
+
+    def extend(self, number: int, count: int) -> int:
+        """Take the free run that starts at `number`; return how many.
+
+        At most `count`; 0, with nothing changed, if `number` is not free.
+        """
+        bit = number - self._first
+        if not 0 <= bit < self._count or self._full[bit // self._bits_per_block]:
+            return 0
+        return self._set_run(bit, count)
 
     def require(self, count: int) -> None:
         """Raise what :meth:`allocate` would unless `count` can be given out now."""
@@ -119,44 +142,106 @@ class Bitmap:
 
     def count_free(self) -> int:
         """Count the zero bits by reading every block of the bitmap."""
-        blocks = range(-(-self._count // self._cache.geometry.bits_per_block))
+        blocks = range(len(self._full))
         for block in blocks:
             self._read(block)
         return sum(self._free_in[block] for block in blocks)
 
     def _place(self, bit: int) -> tuple[int, int, int]:
         """Block of the bitmap, byte in it and bit in that byte."""
-        block, bit = divmod(bit, self._cache.geometry.bits_per_block)
+        block, bit = divmod(bit, self._bits_per_block)
         return block, bit // 8, bit % 8
 
     def _read(self, block: int) -> Buffer:
         buffer = self._cache.read(self._start + block, self._kind)
         if block not in self._free_in:
-            # a damaged bitmap may have zeros past its end: those are no free bits
-            per_block = self._cache.geometry.bits_per_block
-            bits = min(per_block, self._count - block * per_block)
-            ones = int.from_bytes(buffer.data, "little") & ((1 << bits) - 1)
-            self._free_in[block] = bits - ones.bit_count()
+            self._free_in[block] = free = self._zeros(block, buffer).bit_count()
+            self._full[block] = not free
         return buffer
 
-    def _find(self, start: int, end: int) -> int | None:
-        """The first 0 bit from `start` on and before `end`."""
-        per_block = self._cache.geometry.bits_per_block
-        for block in range(start // per_block, -(-end // per_block)):
-            if self._free_in.get(block) == 0:
-                continue
-            found = _first_zero(self._read(block).data, max(start - block * per_block, 0))
+    def _zeros(self, block: int, buffer: Buffer) -> int:
+        """A bitmap block as an integer with a 1 for each free bit."""
+        # a damaged bitmap may have zeros past its end: those are no free bits
+        bits = min(self._bits_per_block, self._count - block * self._bits_per_block)
+        return ~int.from_bytes(buffer.data, "little") & ((1 << bits) - 1)
+
+    # -- searching ------------------------------------------------------------
+
+    def _find(self, start: int) -> int | None:
+        """The first 0 bit from `start` on, or if there is none the first of all."""
+        if len(self._searched) > _SEARCHES:
+            self._searched.clear()
+        bit = self._first_from(self._searched.get(start, start))
+        if bit is None and start:
+            self._searched[start] = self._count
+            return self._find(0)
+        return bit
+
+    def _first_from(self, start: int) -> int | None:
+        """The first 0 bit from `start` on."""
+        block = start // self._bits_per_block
+        while (block := self._full.find(0, block)) >= 0:
+            base = block * self._bits_per_block
+            found = _first_zero(self._read(block).data, max(start - base, 0))
             if found is not None:
-                bit = block * per_block + found
-                return bit if bit < end else None
+                return base + found if base + found < self._count else None
+            block += 1
         return None
+
+    def _roomier(self, bit: int, room: int) -> int:
+        """Where a free run of `room` starts, or else the longest: near `bit`, a free bit.
+
+        Longest to a factor of two: what is looked for is `room`, half of it, ...
+        """
+        own, first_bit, here = next(self._parts(bit, room))
+        window, mask, _, _ = self._window(own, first_bit, here)
+        length = _free_bits(window, mask, first_bit % 8)
+        if length == here:  # enough, or it may go on in the next bitmap block
+            return bit
+        near = self._near(own)
+        room = min(room, self._bits_per_block)
+        while room > length:
+            for block in near:
+                if self._longest.get(block, room) >= room:
+                    found = self._run_in(block, room, bit)
+                    if found is not None:
+                        return found
+            room //= 2
+        return bit
+
+    def _near(self, block: int) -> list[int]:
+        """The next bitmap blocks from `block` on, going round, that may have free bits."""
+        found: list[int] = []
+        for begin, end in ((block, len(self._full)), (0, block)):
+            at = begin
+            while len(found) < _NEAR and (at := self._full.find(0, at, end)) >= 0:
+                found.append(at)
+                at += 1
+        return found
+
+    def _run_in(self, block: int, room: int, bit: int) -> int | None:
+        """The first free run of `room` in a bitmap block; from `bit` on if there is one."""
+        # a 1 for each bit at which a free run of `length` starts
+        runs, length = self._zeros(block, self._read(block)), 1
+        while runs and length < room:
+            step = min(length, room - length)
+            runs &= runs >> step
+            length += step
+        if not runs:
+            self._longest[block] = length - 1
+            return None
+        base = block * self._bits_per_block
+        before = max(bit - base, 0)
+        runs = runs >> before << before or runs
+        return base + _lowest_one(runs)
+
+    # -- changing -------------------------------------------------------------
 
     def _parts(self, bit: int, count: int) -> Iterator[tuple[int, int, int]]:
         """Split a run at the borders of bitmap blocks: (block, bit in it, count)."""
-        per_block = self._cache.geometry.bits_per_block
         while count:
-            block, first_bit = divmod(bit, per_block)
-            part = min(count, per_block - first_bit)
+            block, first_bit = divmod(bit, self._bits_per_block)
+            part = min(count, self._bits_per_block - first_bit)
             yield block, first_bit, part
             bit, count = bit + part, count - part
 
@@ -173,10 +258,11 @@ class Bitmap:
         """
         block, first_bit, count = next(self._parts(bit, min(count, self._count - bit)))
         window, mask, start, end = self._window(block, first_bit, count)
-        ones = window & mask
-        if ones:
-            count = (ones & -ones).bit_length() - 1 - first_bit % 8
+        if window & mask:
+            count = _free_bits(window, mask, first_bit % 8)
             mask = ((1 << count) - 1) << first_bit % 8
+            if not count:
+                return 0
         self._put(block, start, end, window | mask)
         self._count_change(block, -count)
         self._cache.undo(lambda: self._count_change(block, count))
@@ -188,13 +274,17 @@ class Bitmap:
         buffer.data[start:end] = window.to_bytes(end - start, "little")
 
     def _count_change(self, block: int, change: int) -> None:
-        self._free_in[block] += change
+        """There are `change` more free bits in a bitmap block, or fewer."""
+        self._free_in[block] = free = self._free_in[block] + change
+        self._full[block] = not free
         self.available += change
+        if change > 0:
+            self._longest.pop(block, None)
+            self._searched.clear()
 
     def _apply_frees(self) -> None:
         """Clear the bits of what this transaction freed; part of every commit."""
         for bit, count in self._pending:
-            self._lowest = min(self._lowest, bit)
             for block, first_bit, part in self._parts(bit, count):
                 window, mask, start, end = self._window(block, first_bit, part)
                 self._put(block, start, end, window & ~mask)
@@ -213,4 +303,15 @@ def _first_zero(data: bytearray, bit: int) -> int | None:
             return None
         byte = match.start()
         zeros = ~data[byte] & 0xFF
-    return byte * 8 + (zeros & -zeros).bit_length() - 1
+    return byte * 8 + _lowest_one(zeros)
+
+
+def _lowest_one(number: int) -> int:
+    """The place of the lowest 1 bit of a number that is not 0."""
+    return (number & -number).bit_length() - 1
+
+
+def _free_bits(window: int, mask: int, shift: int) -> int:
+    """How many bits of `mask`, whose first is `shift`, are 0 before the first 1."""
+    ones = window & mask
+    return _lowest_one(ones) - shift if ones else mask.bit_count()

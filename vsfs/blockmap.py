@@ -8,12 +8,18 @@ All functions work on *runs*, since neighbouring file blocks are usually
 neighbours on the disk: one lookup, one allocation, one device access for many
 blocks.  They change inodes and indirect blocks in memory, to be written at the
 next commit; the caller has announced the inode with ``InodeTable.modify``.
+
+Where a block goes (docs/DESIGN.md has the reasons): the first one of a file near
+its directory, the next one behind its predecessor, an indirect block between the
+blocks before it and those it points to.  A place is only ever a wish; all that
+there is gets used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from vsfs.bitmap import Bitmap
 from vsfs.buffer import Buffer, BufferCache
@@ -21,6 +27,15 @@ from vsfs.device import Kind
 from vsfs.errors import Corrupt, NoSpace
 from vsfs.inode import Inode
 from vsfs.layout import DIRECT_POINTERS, INDIRECT_LEVELS, get_pointers, put_pointers
+
+#: A file of so many blocks that must go on elsewhere skips ahead by its length ...
+_GROWING: Final = 16
+#: ... but by no more than so many bytes, and never asks for a longer run.
+_MOST_AHEAD: Final = 8 * 1024 * 1024
+#: Pointers before a hole that are searched for a neighbour.
+_LOOK_BACK: Final = 16
+#: Files without blocks whose place is remembered.
+_PLACES: Final = 4096
 
 
 @dataclass(slots=True)
@@ -44,7 +59,16 @@ class _Leaf:
     buffer: Buffer | None  # None: the direct pointers
     index: int  # of the first pointer wanted
     count: int  # pointers from there to the end of the stretch
-    is_hole: bool = False  # an indirect block that is not there
+    is_hole: bool = False  # indirect blocks that are not there
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where the next block of a file that is being written should go."""
+
+    goal: int | None
+    wanted: int  # blocks still to come
+    follows: bool  # the block before `goal` is the one before it in the file
 
 
 class BlockMap:
@@ -54,6 +78,9 @@ class BlockMap:
         self.bitmap = bitmap
         self._cache = cache
         self._geometry = cache.geometry
+        self._most_ahead = max(_MOST_AHEAD // cache.geometry.block_size, _GROWING)
+        #: Where the first block of a file without blocks should go, by inode number.
+        self._first_goals: dict[int, int] = {}
 
     # -- finding --------------------------------------------------------------
 
@@ -74,42 +101,56 @@ class BlockMap:
             first, count = first + part, count - part
         return found
 
-    def _leaf(self, inode: Inode, file_block: int, *, create: bool = False) -> _Leaf:
-        """The stretch of pointers that file block `file_block` stands in."""
+    def seek(self, inode: Inode, first: int, end: int, *, hole: bool) -> int:
+        """The first file block from `first` on that is a hole, or else that is none.
+
+        `end` if there is none before.  Looks at the pointers that there are, never
+        at each block of a hole.  Raises Corrupt (EUCLEAN) as :meth:`runs`, and after
+        more blocks than the inode owns: pointers may loop.
+        """
+        seen = 0  # blocks of the inode
+        while first < end:
+            leaf = self._leaf(inode, first)
+            if leaf.is_hole:
+                runs = [Run(0, leaf.count)]
+            else:
+                runs = _runs_of(self._pointers(inode, leaf, min(leaf.count, end - first)))
+                seen += leaf.buffer is not None
+            for run in runs:
+                if hole == (run.block == 0):
+                    return first
+                first += run.count
+                seen += run.count if run.block else 0
+            if seen > inode.blocks:
+                raise self._too_many(inode)
+        return end
+
+    def _leaf(self, inode: Inode, file_block: int) -> _Leaf:
+        """The stretch of pointers that file block `file_block` stands in.
+
+        Where indirect blocks are not there, all that would lie below them.
+        """
         if file_block < DIRECT_POINTERS:
             return _Leaf(None, file_block, DIRECT_POINTERS - file_block)
-        slot, indexes = pointer_path(file_block, self._geometry.pointers_per_block)
-        rest = self._geometry.pointers_per_block - indexes[-1]
-        if create:
-            self._create_path(inode, slot, indexes)
-        block = inode.pointers[slot]
+        per_block = self._geometry.pointers_per_block
+        slot, indexes = pointer_path(file_block, per_block)
+        span = per_block ** len(indexes)  # file blocks below the pointer looked at
+        within = 0  # which of them
+        for index in indexes:
+            within = within * per_block + index
+        block, zeroes = inode.pointers[slot], 1
         for index in indexes[:-1]:
-            if block:
-                buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
-                block = self._pointers(inode, _Leaf(buffer, index, 1), 1)[0]
-        if not block:
-            return _Leaf(None, indexes[-1], rest, is_hole=True)
-        return _Leaf(self._cache.read(block, Kind.INDIRECT, inode.ino), indexes[-1], rest)
-
-    def _create_path(self, inode: Inode, slot: int, indexes: tuple[int, ...]) -> None:
-        """Allocate the missing indirect blocks above one file block.
-
-        All of them and one data block, or none: raises NoSpace (ENOSPC) first.
-        """
-        missing = len(indexes) + 1
-        block = inode.pointers[slot]
-        if not block:
-            self.bitmap.require(missing)
-            block = inode.pointers[slot] = self._new_indirect(inode)
-        for index in indexes[:-1]:
-            missing -= 1
+            if not block:
+                break
+            span //= per_block
+            within %= span
             buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
             block = self._pointers(inode, _Leaf(buffer, index, 1), 1)[0]
             if not block:
-                self.bitmap.require(missing)
-                block = self._new_indirect(inode)
-                self._cache.modify(buffer)
-                put_pointers(buffer.data, index, (block,))
+                zeroes = _leading_zeroes(buffer.data, index)
+        if not block:
+            return _Leaf(None, 0, zeroes * span - within, is_hole=True)
+        return _Leaf(self._cache.read(block, Kind.INDIRECT, inode.ino), within, span - within)
 
     def _pointers(self, inode: Inode, leaf: _Leaf, count: int) -> tuple[int, ...]:
         """`count` pointers of a leaf, each checked."""
@@ -138,11 +179,21 @@ class BlockMap:
         """
         found: list[Run] = []
         end = first + count
+        place: _Place | None = None  # found out when it is needed
         try:
             while first < end:
-                leaf = self._leaf(inode, first, create=True)
-                part = min(end - first, leaf.count)
-                for run in self._fill(inode, leaf, part, self._goal(inode, first)):
+                leaf = self._leaf(inode, first)
+                if leaf.is_hole:
+                    place = place or self._place(inode, first, end - first)
+                    self._create_path(inode, first, place)
+                    leaf = self._leaf(inode, first)
+                pointers = self._pointers(inode, leaf, min(end - first, leaf.count))
+                if all(pointers):
+                    place, runs = None, iter(_runs_of(pointers))
+                else:
+                    place = place or self._place(inode, first, end - first)
+                    runs = self._fill(inode, leaf, pointers, place)
+                for run in runs:
                     _append(found, run)
                     first += run.count
         except NoSpace:
@@ -150,37 +201,118 @@ class BlockMap:
                 raise
         return found
 
-    def _goal(self, inode: Inode, file_block: int) -> int | None:
-        """Where the next block is best: behind the one that precedes it."""
-        if not file_block:
-            return None
-        before = self._leaf(inode, file_block - 1)
-        if before.is_hole:
-            return None
-        block = self._pointers(inode, before, 1)[0]
-        return block + 1 if block else None
+    def place_near(self, inode: Inode, block: int) -> None:
+        """Have the first block of `inode`, which has none, allocated at or after `block`.
 
-    def _fill(self, inode: Inode, leaf: _Leaf, count: int, goal: int | None) -> Iterator[Run]:
-        """Runs for `count` pointers of a leaf, allocating where they are 0.
+        Known in memory only, and of so many files.
+        """
+        goals = self._first_goals
+        if len(goals) >= _PLACES:
+            del goals[next(iter(goals))]
+        goals[inode.ino] = block
+
+    def _place(self, inode: Inode, file_block: int, count: int) -> _Place:
+        """Where `count` blocks from `file_block` on are best.
+
+        Behind a neighbour that comes before them, or behind the indirect block with
+        their pointers, or behind what the inode points to; else near the directory.
+        """
+        block = 0
+        if file_block:
+            leaf = self._leaf(inode, file_block - 1)
+            if not leaf.is_hole:
+                (block,) = self._pointers(inode, leaf, 1)
+                if block:
+                    return _Place(block + 1, count, follows=True)
+                block = self._neighbour(inode, leaf)
+        block = block or max(inode.pointers)
+        goal = block + 1 if block else self._first_goals.get(inode.ino)
+        return _Place(goal, count, follows=False)
+
+    def _neighbour(self, inode: Inode, leaf: _Leaf) -> int:
+        """The block of the last pointer before a leaf's first, of those close to it.
+
+        If all are holes, the indirect block itself; 0 for direct pointers.
+        """
+        first = max(leaf.index - _LOOK_BACK, 0)
+        pointers = self._pointers(inode, _Leaf(leaf.buffer, first, 0), leaf.index - first)
+        own = leaf.buffer.block_no if leaf.buffer else 0
+        return next(filter(None, reversed(pointers)), own)
+
+    def _take(self, inode: Inode, place: _Place, count: int) -> tuple[int, int]:
+        """Allocate up to `count` blocks in a row; return (the first, how many)."""
+        block, got = place.goal, 0
+        if block is not None and place.follows:
+            got = self.bitmap.extend(block, count)
+        if block is None or not got:
+            block, got = self._move_on(inode, place, count)
+        place.goal, place.follows = block + got, True
+        place.wanted -= got
+        inode.blocks += got
+        return block, got
+
+    def _move_on(self, inode: Inode, place: _Place, count: int) -> tuple[int, int]:
+        """Allocate where the file can go on, since right behind its last block it cannot.
+
+        Something else grows there.  A file that does not keep out of its way would
+        have to move again after each write: so one that has some length goes as
+        much further, and looks for as much room.
+        """
+        goal, room = place.goal, max(place.wanted, count)
+        if goal is not None and place.follows and inode.blocks >= _GROWING and inode.is_regular:
+            ahead = min(inode.blocks, self._most_ahead)
+            room = max(room, ahead)
+            if goal + ahead < self._geometry.block_count:
+                goal += ahead
+        return self.bitmap.allocate(goal, count, min(room, self._most_ahead))
+
+    def _create_path(self, inode: Inode, file_block: int, place: _Place) -> None:
+        """Allocate the missing indirect blocks above one file block.
+
+        All of them and one data block, or none: raises NoSpace (ENOSPC) first.
+        """
+        slot, indexes = pointer_path(file_block, self._geometry.pointers_per_block)
+        missing = len(indexes) + 1
+        block = inode.pointers[slot]
+        if not block:
+            self.bitmap.require(missing)
+            block = inode.pointers[slot] = self._new_indirect(inode, place)
+        for index in indexes[:-1]:
+            missing -= 1
+            buffer = self._cache.read(block, Kind.INDIRECT, inode.ino)
+            block = self._pointers(inode, _Leaf(buffer, index, 1), 1)[0]
+            if not block:
+                self.bitmap.require(missing)
+                block = self._new_indirect(inode, place)
+                self._cache.modify(buffer)
+                put_pointers(buffer.data, index, (block,))
+
+    def _new_indirect(self, inode: Inode, place: _Place) -> int:
+        """Allocate an indirect block full of holes."""
+        block, _ = self._take(inode, place, 1)
+        self._cache.create(block, bytearray(self._geometry.block_size), Kind.INDIRECT, inode.ino)
+        return block
+
+    def _fill(
+        self, inode: Inode, leaf: _Leaf, pointers: tuple[int, ...], place: _Place
+    ) -> Iterator[Run]:
+        """Runs for the first `pointers` of a leaf, allocating where they are 0.
 
         Each run's pointers are in place before it is yielded.
         """
-        pointers = self._pointers(inode, leaf, count)
-        index = 0
+        index, count = 0, len(pointers)
         while index < count:
             if pointers[index]:
+                place.goal, place.follows = pointers[index] + 1, True
                 yield Run(pointers[index], 1)
-                goal = pointers[index] + 1
                 index += 1
                 continue
             hole_end = index
             while hole_end < count and not pointers[hole_end]:
                 hole_end += 1
-            block, got = self.bitmap.allocate(goal, hole_end - index)
+            block, got = self._take(inode, place, hole_end - index)
             self._point(inode, leaf, leaf.index + index, range(block, block + got))
-            inode.blocks += got
             yield Run(block, got, fresh=True)
-            goal = block + got
             index += got
 
     def _point(self, inode: Inode, leaf: _Leaf, index: int, blocks: range) -> None:
@@ -190,14 +322,6 @@ class BlockMap:
             self._cache.modify(leaf.buffer)
             put_pointers(leaf.buffer.data, index, tuple(blocks))
 
-    def _new_indirect(self, inode: Inode) -> int:
-        """Allocate an indirect block full of holes."""
-        last = max(inode.pointers)
-        block, _ = self.bitmap.allocate(last + 1 if last else None)
-        inode.blocks += 1
-        self._cache.create(block, bytearray(self._geometry.block_size), Kind.INDIRECT, inode.ino)
-        return block
-
     # -- freeing --------------------------------------------------------------
 
     def truncate(self, inode: Inode, keep: int) -> None:
@@ -205,6 +329,9 @@ class BlockMap:
 
         Pointers to them become 0, and indirect blocks without use are freed.
         """
+        if keep == 0 and inode.pointers[0] and inode.ino not in self._first_goals:
+            # the first place, not the last: a file that is often rewritten would wander off
+            self.place_near(inode, inode.pointers[0])
         for index in range(keep, DIRECT_POINTERS):
             if inode.pointers[index]:
                 self._release(inode, Kind.DATA, Run(inode.pointers[index], 1))
@@ -353,6 +480,12 @@ def pointer_path(file_block: int, per_block: int) -> tuple[int, tuple[int, ...]]
             return DIRECT_POINTERS + level - 1, tuple(reversed(indexes))
         rest -= per_block**level
     raise ValueError(f"file block {file_block} is out of reach")
+
+
+def _leading_zeroes(pointers: bytearray, index: int) -> int:
+    """How many pointers of an indirect block are 0 in a row, from `index` on."""
+    rest = pointers[index * 4 :]
+    return (len(rest) - len(rest.lstrip(b"\0"))) // 4
 
 
 def _runs_of(pointers: Sequence[int]) -> list[Run]:

@@ -46,6 +46,8 @@ _TRIES: Final = 8
 
 #: Blocks whose place is looked up together when a directory is first read.
 _LOAD_BLOCKS: Final = 256
+#: Blocks behind a directory that its files leave to it at most.
+_MOST_LEFT: Final = 256
 
 
 class Entry(NamedTuple):
@@ -161,6 +163,14 @@ class Directory:
     def is_empty(self) -> bool:
         """Whether it has no names but `.` and `..`."""
         return len(self.entries) == 2
+
+    @property
+    def goal(self) -> int:
+        """The block from which on its files are best.
+
+        Behind the last of its own; a directory of several blocks can double there.
+        """
+        return self._blocks[-1] + min(len(self._blocks), _MOST_LEFT)
 
     # -- changing -------------------------------------------------------------
 

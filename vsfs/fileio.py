@@ -58,6 +58,20 @@ class FileIO:
             within = 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def seek(self, inode: Inode, offset: int, *, hole: bool) -> int:
+        """The first byte from `offset` on that is in a hole, or else in none.
+
+        A hole is made of whole blocks, and one is behind the end.  Raises ENXIO
+        from the end on, and if no byte that is in no hole comes before it.
+        """
+        if not 0 <= offset < inode.size:
+            raise posix_error(errno.ENXIO)
+        end = ceil_div(inode.size, self._block_size)
+        found = self._map.seek(inode, offset // self._block_size, end, hole=hole)
+        if found == end and not hole:
+            raise posix_error(errno.ENXIO)
+        return min(max(found * self._block_size, offset), inode.size)
+
     def write(self, inode: Inode, content: BytesLike, offset: int) -> int:
         """Write `content` at `offset`, growing the file as needed; return how much.
 

@@ -262,9 +262,15 @@ class FileSystem:
         return self.credentials.is_root or self.credentials.in_group(inode.gid)
 
     def lseek(self, fd: int, position: int, whence: int, /) -> int:
-        """os.lseek: move the descriptor's offset; return the new one."""
+        """os.lseek: move the descriptor's offset; return the new one.
+
+        SEEK_DATA and SEEK_HOLE find the next byte that is in no hole, or in one.
+        """
         with self.volume.lock:
             file = self._file(fd)
+            if whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                file.offset = self.volume.seek(file.handle, position, hole=whence == os.SEEK_HOLE)
+                return file.offset
             base = {
                 os.SEEK_SET: 0,
                 os.SEEK_CUR: file.offset,

@@ -60,7 +60,10 @@ class Volume(Mounted):
             if len(name) > NAME_MAX:
                 raise posix_error(errno.ENAMETOOLONG)
             raise posix_error(errno.ENOENT)
-        return self.inodes.get(entry.ino)
+        inode = self.inodes.get(entry.ino)
+        if not inode.blocks and inode.is_regular:
+            self.blockmap.place_near(inode, directory.goal)
+        return inode
 
     def _directory(self, ino: int) -> Directory:
         inode = self.inodes.get(ino)
@@ -147,6 +150,7 @@ class Volume(Mounted):
         inode.nlink = 1
         self._touch_directory(directory.inode, now)
         directory.add(name, inode.ino, inode.file_type)
+        self.blockmap.place_near(inode, directory.goal)
         return inode
 
     def _directory_for_new(self, parent: int, name: bytes) -> Directory:
@@ -424,6 +428,14 @@ class Volume(Mounted):
         content = self._io.read(inode, size, offset)
         self._touch_atime(inode)
         return content
+
+    @query
+    def seek(self, handle: int, offset: int, *, hole: bool) -> int:
+        """The first byte from `offset` on that is in a hole, or else in none.
+
+        The end of the file counts as a hole.  Raises ENXIO where there is neither.
+        """
+        return self._io.seek(self.files.get(handle).inode, offset, hole=hole)
 
     @operation
     def write(self, handle: int, content: BytesLike, offset: int) -> int:

@@ -97,7 +97,9 @@ class Attributes:
         return self._cache.read(inode.attribute_block, Kind.ATTRIBUTE, inode.ino).fresh
 
     def _new_block(self, inode: Inode, attributes: dict[bytes, bytes]) -> int:
-        block, _ = self._bitmap.allocate(None)
+        # near the old set, or near the contents, if there is either
+        neighbour = inode.attribute_block or inode.pointers[0]
+        block, _ = self._bitmap.allocate(neighbour or None)
         data = encode_attributes(inode.ino, attributes, self._block_size)
         self._cache.create(block, data, Kind.ATTRIBUTE, inode.ino)
         inode.blocks += 1
