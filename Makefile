@@ -2,10 +2,10 @@
 # Each sets up all that it needs: packages by apt where they are missing, and a
 # virtual environment in .venv with VSFS installed.
 
-SOURCES := pyproject.toml README.md $(wildcard vsfs/*.py tools/*.py)
+SOURCES := pyproject.toml README.md $(wildcard vsfs/*.py vsfs/*/*.py tools/*.py)
 BIN := .venv/bin
 
-.PHONY: help demo test lint images clean
+.PHONY: help demo test lint images fuzz clean
 .DELETE_ON_ERROR:
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test   run all tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make images make the sample images in images/ again"
+	@echo "make fuzz   break images until something else breaks (FUZZ_ARGS=-max_total_time=60)"
 	@echo "make clean  remove what the others made"
 
 demo: .venv/.installed-demo
@@ -28,6 +29,11 @@ lint: .venv/.installed-lint
 
 images: .venv/.installed-demo
 	$(BIN)/python images/make_images.py
+
+# atheris is wanted by nothing else, so it is installed here; says what is missing if that fails
+fuzz: .venv/.installed-test
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=2.3' || true
+	@$(BIN)/python -m tests.fuzz.fuzz $(FUZZ_ARGS)
 
 # demo: no extra packages; test and lint: the extras of pyproject.toml
 .venv/.installed-%: $(SOURCES) tools/setup.sh

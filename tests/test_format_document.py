@@ -1,7 +1,7 @@
 """docs/FORMAT.md says what vsfs/layout.py does.
 
 The parts of the document between ``<!-- generated: ... -->`` and ``<!-- end -->``
-are written by ``python tests/test_format_document.py``.  A test that fails because
+are written by ``python -m tests.test_format_document``.  A test that fails because
 one of them is out of date shows what it should be.
 """
 
@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import pytest
 
+from tests.support.documents import ROOT, generated_parts, regenerate
 from vsfs import layout, mkfs
 from vsfs.layout import Field, Geometry
 from vsfs.volume import SYMLINK_MAX
 
-ROOT: Final = Path(__file__).parent.parent
 DOCUMENT: Final = ROOT / "docs" / "FORMAT.md"
 TEXTBOOK: Final = ROOT / "images" / "textbook.img"
 
@@ -35,7 +35,6 @@ STRUCTURES: Final[dict[str, Any]] = {
 }
 
 _HEAD: Final = "| # | offset | width | type | name | meaning |"
-_GENERATED: Final = re.compile(r"(<!-- generated: ([^>]*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 # -- the generated parts ------------------------------------------------------
@@ -176,13 +175,6 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-def write_document() -> None:
-    """Bring the generated parts of the document up to date."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    text = _GENERATED.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}{part[4]}", text)
-    DOCUMENT.write_text(text, encoding="utf-8")
-
-
 # -- what is held -------------------------------------------------------------
 
 
@@ -215,14 +207,12 @@ def test_the_table_of_fields_is_that_of_the_layout(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_generated_part_is_up_to_date(name: str) -> None:
-    parts = {part[2]: part[3] for part in _GENERATED.finditer(DOCUMENT.read_text("utf-8"))}
     expected = PARTS[name]()
-    assert expected == parts[name], f"run python {Path(__file__).name}; it should be\n\n{expected}"
+    assert expected == generated_parts(DOCUMENT)[name], f"run python -m {__name__}"
 
 
 def test_every_generated_part_is_known() -> None:
-    names = [part[2] for part in _GENERATED.finditer(DOCUMENT.read_text("utf-8"))]
-    assert sorted(PARTS) == sorted(names)
+    assert sorted(PARTS) == sorted(generated_parts(DOCUMENT))
 
 
 def test_the_document_describes_this_version() -> None:
@@ -305,4 +295,4 @@ def test_the_c_structures_compile_to_the_offsets_of_the_layout(tmp_path: Path) -
 
 
 if __name__ == "__main__":
-    write_document()
+    regenerate(DOCUMENT, PARTS)

@@ -261,7 +261,7 @@ def test_an_image_that_holds_something_is_refused_without_force(tmp_path: Path, 
 def test_an_image_that_this_call_made_does_not_stay_when_it_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, "broken")
 
     monkeypatch.setattr(mkfs, "make", fail)

@@ -17,7 +17,7 @@ import vsfs
 from tests.support.images import ALICE, as_user, blank, errno_of, image_of, mount, sound
 from tests.support.rawwalk import walk
 from vsfs.device import RecordingDevice
-from vsfs.errors import Corrupt
+from vsfs.errors import Corrupt, NoSpace
 from vsfs.layout import attribute_records, encode_attributes
 
 names = st.builds(
@@ -146,6 +146,13 @@ def test_a_value_of_more_than_65535_bytes_is_too_big(make_fs: Callable[..., Any]
     fs = make_fs(64 * 65536, block_size=65536)
     touch(fs, "/f")
     assert errno_of(fs.setxattr, "/f", "user.a", bytes(65536)) == errno.E2BIG
+
+
+def test_a_set_that_does_not_fit_is_told_with_its_size(with_file: vsfs.FileSystem) -> None:
+    with_file.setxattr("/f", "user.a", bytes(2000))
+    with pytest.raises(NoSpace, match=r"would take 5040 bytes, and all .* a block of 4096"):
+        with_file.setxattr("/f", "user.b", bytes(3000))
+    assert with_file.listxattr("/f") == ["user.a"]
 
 
 @pytest.mark.parametrize("call", ["getxattr", "removexattr"])

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from vsfs import describe
 from vsfs.device import FileDevice
 from vsfs.errors import Corrupt
-from vsfs.lock import wait_for_writer
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
 from .inspect_output import printer_for_stdout, safe
 from .messages import explain, fail
+from .present import wait_for_present
 
 if TYPE_CHECKING:
     from .inspect_text import Report
@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
 def _inspect(arguments: argparse.Namespace) -> int:
     device = FileDevice(arguments.image, read_only=True)
     try:
-        _wait_for_present(arguments.image)
+        wait_for_present(PROGRAM, arguments.image)
         try:
             image = RawImage(device)
         except Corrupt as error:
@@ -302,27 +302,6 @@ def _print_json(values: Values) -> None:
             print(json.dumps(value, indent=2).replace("\n", "\n  "), end="")
         separator = ",\n"
     print("\n}")
-
-
-def _wait_for_present(image: str) -> None:
-    """Return when the image shows the present: wait for a writer, sync a mount.
-
-    Raises ImageBusy (EBUSY) when a writer that has no mount does not finish.
-    """
-    mounted = wait_for_writer(image)
-    if not mounted:
-        return
-    try:
-        fd = os.open(mounted[0], os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        fail(
-            PROGRAM, f"warning: cannot sync {mounted[0]} ({reason}); this may be a few seconds old"
-        )
 
 
 def _sentence(error: OSError, arguments: argparse.Namespace) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 
 from vsfs.errors import Corrupt, VsfsError
@@ -20,7 +21,7 @@ def explain(error: OSError, path: str) -> str:
     if isinstance(error, VsfsError):
         text = str(error)
         if isinstance(error, Corrupt):
-            text += "; restore the image from a copy"
+            text += f"; to see all that is wrong, run: fsck.vsfs -n {shlex.quote(path)}"
         return text if path in text else f"{path}: {text}"
     advice = {
         errno.ENOENT: "there is no such file; give the path of an image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Final
 
 _UNITS: Final = ("", "K", "M", "G", "T")
@@ -31,3 +32,17 @@ def show_size(size: int) -> str:
         if size and size % 1024**power == 0:
             return f"{size // 1024**power} {_UNITS[power]}iB"
     return f"{size} bytes"
+
+
+def journal_size(text: str) -> int:
+    """The argument of ``-J blocks=COUNT``, as mke2fs has ``-J size=``, in blocks.
+
+    Raises ArgumentTypeError with a sentence.
+
+    >>> journal_size("blocks=64")
+    64
+    """
+    name, _, number = text.partition("=")
+    if name != "blocks" or not (number.isascii() and number.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size of a journal; write it as blocks=64")
+    return int(number)

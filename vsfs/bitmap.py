@@ -132,6 +132,7 @@ class Bitmap:
                     f"a bit of 0 for a {self._name} from {number} to {number + count - 1}",
                     "ones, since they are being freed",
                 )
+            self._cache.expect(self._start + block)
         self._pending.append((bit, count))
         self._cache.undo(self._pending.pop)
 

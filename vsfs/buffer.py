@@ -26,7 +26,8 @@ commit's first barrier makes it durable before any metadata that points to it.
 
 What reaches the disk is decided in one function, :attr:`BufferCache.write_back`.
 Without a journal it is :meth:`BufferCache.write_in_order`; a journal puts its
-own in that place, and no layer above notices.
+own in that place, with a `limit` of blocks for a transaction: an operation for
+which the transaction has no room is told to commit first (TransactionFull).
 """
 
 from __future__ import annotations
@@ -37,11 +38,14 @@ from collections.abc import Callable
 from typing import Final
 
 from vsfs.device import BlockDevice, Kind
-from vsfs.errors import CommitNeeded, Corrupt, ReadOnly, posix_error
+from vsfs.errors import CommitNeeded, Corrupt, ReadOnly, TransactionFull, posix_error
 from vsfs.layout import Geometry
 
 #: Clean blocks kept for the next reader: 4 MiB of 4 KiB blocks.
 DEFAULT_CAPACITY: Final = 1024
+_SUPERBLOCK: Final = 0
+#: The block being asked for, and the superblock, which every commit changes.
+_ALWAYS_CHANGED: Final = 2
 #: A transaction with more dirty blocks than this commits at the end of its
 #: operation, so that memory stays bounded.
 _MAX_DIRTY: Final = 2048
@@ -91,6 +95,8 @@ class BufferCache:
         self.prepare: list[Callable[[], None]] = []
         #: Called after a commit, when nothing is dirty.
         self.committed: list[Callable[[], None]] = []
+        #: Blocks that a transaction can have; None if nothing bounds it.
+        self.limit: int | None = None
         #: Set when a commit failed half-way: what is on disk is then unsure.
         self.failed = False
         self.operation = 0
@@ -102,6 +108,8 @@ class BufferCache:
         self._gaining: set[int] = set()
         self._losing: set[int] = set()
         self._expiring: list[int] = []
+        self._expected: set[int] = set()  # blocks that the commit itself will change
+        self._committing = False
 
     # -- blocks ---------------------------------------------------------------
 
@@ -132,6 +140,7 @@ class BufferCache:
         present = self._blocks.get(block_no)
         if present is not None:
             raise _claimed_twice(present, kind)
+        self._require_room(block_no)
         buffer = Buffer(block_no, data, kind, ino)
         buffer.dirty = buffer.fresh = True
         buffer.saved_in = self.operation
@@ -141,7 +150,12 @@ class BufferCache:
         return buffer
 
     def modify(self, buffer: Buffer) -> None:
-        """Announce a change of `buffer.data` in the running operation."""
+        """Announce a change of `buffer.data` in the running operation.
+
+        Raises TransactionFull if no more blocks fit into the transaction.
+        """
+        if not buffer.dirty:
+            self._require_room(buffer.block_no)
         if buffer.saved_in != self.operation:
             buffer.saved_in = self.operation
             before = bytes(buffer.data)
@@ -149,10 +163,31 @@ class BufferCache:
         if not buffer.dirty:
             buffer.dirty = True
             self._dirty[buffer.block_no] = buffer
+            self._undo.append(lambda: self._cleanse(buffer))
             # it may have been dropped since it was read; never replaced, though
             kept = self._blocks.setdefault(buffer.block_no, buffer)
             assert kept is buffer
         self._touched = True
+
+    def expect(self, block_no: int) -> None:
+        """Announce that a `prepare` hook will change `block_no`, for an object in memory.
+
+        Raises TransactionFull as :meth:`modify`.
+        """
+        if block_no not in self._expected:
+            self._require_room(block_no)
+            self._expected.add(block_no)
+            self._undo.append(lambda: self._expected.discard(block_no))
+
+    def _require_room(self, block_no: int) -> None:
+        """Raise TransactionFull unless one more block fits into the transaction."""
+        if self.limit is None or self._committing or block_no in self._expected:
+            return
+        if block_no == _SUPERBLOCK:  # its room is kept
+            return
+        waiting = len(self._dirty.keys() | self._expected)
+        if waiting + _ALWAYS_CHANGED > self.limit:
+            raise TransactionFull("the journal has no room for one more block")
 
     def forget(self, block_no: int) -> None:
         """`block_no` is being freed: its contents need not be written any more."""
@@ -172,6 +207,11 @@ class BufferCache:
     def _remove(self, block_no: int) -> Buffer | None:
         self._dirty.pop(block_no, None)
         return self._blocks.pop(block_no, None)
+
+    def _cleanse(self, buffer: Buffer) -> None:
+        """Undo of the operation that made a buffer dirty: it is as on the disk again."""
+        buffer.dirty = False
+        self._dirty.pop(buffer.block_no, None)
 
     def _restore(self, buffer: Buffer) -> None:
         self._blocks[buffer.block_no] = buffer
@@ -225,8 +265,8 @@ class BufferCache:
         For a rename: the name moves in before it moves out.  Raises CommitNeeded
         if an earlier operation of this transaction wants it the other way round.
         """
-        if first == then:
-            return  # one write does both
+        if first == then or self.limit is not None:
+            return  # one write does both, or a journal all at once
         if first in self._losing or then in self._gaining:
             raise CommitNeeded("these directory blocks already wait in the other order")
         self._gaining.add(first)
@@ -254,6 +294,7 @@ class BufferCache:
         if self.failed:
             raise posix_error(errno.EIO)
         self.operation += 1  # what the hooks modify belongs to no operation
+        self._committing = True
         try:
             for encode in self.prepare:
                 encode()
@@ -262,7 +303,9 @@ class BufferCache:
             self.failed = True
             raise
         finally:
+            self._committing = False
             self._undo.clear()
+        self._expected.clear()
         for buffer in self._dirty.values():
             buffer.dirty = buffer.fresh = False
         self._dirty.clear()
@@ -295,7 +338,7 @@ class BufferCache:
             stages[self._stage(buffer)].append(buffer)
         for stage in stages:
             if stage:
-                self._write(stage)
+                self.install(stage)
             if stage or self._unflushed_data:
                 self.device.barrier()
                 self._unflushed_data = False
@@ -311,8 +354,8 @@ class BufferCache:
             return 4 if buffer.block_no in self._losing else 3
         return 5
 
-    def _write(self, buffers: list[Buffer]) -> None:
-        """One device write for each run of neighbouring blocks."""
+    def install(self, buffers: list[Buffer]) -> None:
+        """Write buffers to their places: one write for each run of neighbours."""
         buffers.sort(key=lambda buffer: buffer.block_no)
         start = 0
         for index in range(1, len(buffers) + 1):

@@ -40,6 +40,7 @@ class Kind(enum.IntEnum):
     INDIRECT = 5
     ATTRIBUTE = 6
     DATA = 7
+    JOURNAL = 8
 
     @property
     def label(self) -> str:
@@ -310,6 +311,32 @@ class _Wrapper(BlockDevice):
 
     def close(self) -> None:
         self.below.close()
+
+
+class PatchedDevice(_Wrapper):
+    """Reads as if `blocks` (number -> content) were written on `below`; never writes."""
+
+    def __init__(self, below: BlockDevice, blocks: dict[int, bytes]) -> None:
+        super().__init__(below)
+        self.read_only = True
+        self._blocks = blocks
+
+    def before(self, access: Access) -> None:
+        if access.operation == "write":
+            raise posix_error(errno.EROFS)
+
+    def read(
+        self, block_no: int, size: int, offset: int = 0, kind: Kind = Kind.DATA, ino: int = 0
+    ) -> bytes:
+        content = bytearray(super().read(block_no, size, offset, kind, ino))
+        start = block_no * self.block_size + offset
+        for number in range(start // self.block_size, -(-(start + size) // self.block_size)):
+            patch = self._blocks.get(number)
+            if patch is not None:
+                at = number * self.block_size - start  # where the block is in `content`
+                low, high = max(at, 0), min(at + self.block_size, size)
+                content[low:high] = patch[low - at : high - at]
+        return bytes(content)
 
 
 class RecordingDevice(_Wrapper):

@@ -28,6 +28,7 @@ from vsfs.layout import (
     DirectoryRecord,
     empty_directory_block,
     first_directory_block,
+    has_record,
     put_record,
     put_record_ino,
     put_record_length,
@@ -215,8 +216,9 @@ class Directory:
         offset, slack = self._room.pop(sector)
         file_block, at = divmod(offset, self._block_size)
         buffer = self._modify(file_block)
-        length = record_length(buffer.data, at)
-        used = length - slack
+        if record_slack(buffer.data, at) != slack:
+            raise self._changed_elsewhere(buffer, at)
+        used = record_length(buffer.data, at) - slack
         if used:
             put_record_length(buffer.data, at, used)
         put_record(buffer.data, at + used, DirectoryRecord(at + used, ino, slack, file_type, name))
@@ -247,9 +249,10 @@ class Directory:
         offset = self.entries[name].offset
         file_block, at = divmod(offset, self._block_size)
         buffer = self._modify(file_block)
+        self._require_there(buffer, at, name)
         del self.entries[name]
         length = record_length(buffer.data, at)
-        previous = self._record_before(buffer.data, at)
+        previous = self._record_before(buffer, at)
         if previous is None:
             put_record_ino(buffer.data, at, 0)
             self._offer_room(offset, length)
@@ -264,6 +267,7 @@ class Directory:
         offset = self.entries[name].offset
         file_block, at = divmod(offset, self._block_size)
         buffer = self._modify(file_block)
+        self._require_there(buffer, at, name)
         put_record_ino(buffer.data, at, ino)
         put_record_type(buffer.data, at, file_type)
         self.entries[name] = Entry(ino, file_type, offset)
@@ -280,17 +284,36 @@ class Directory:
         """Undo of every change: the blocks are put back, so index them again."""
         self.inode.index = None
 
-    @staticmethod
-    def _record_before(data: bytearray, at: int) -> int | None:
+    def _require_there(self, buffer: Buffer, at: int, name: bytes) -> None:
+        """Raise Corrupt (EUCLEAN) unless the index is right about the record at `at`.
+
+        It is wrong if another directory has the same block and has changed it.
+        """
+        if not has_record(buffer.data, at, self.entries[name].ino, name):
+            raise self._changed_elsewhere(buffer, at)
+
+    def _changed_elsewhere(self, buffer: Buffer, at: int) -> Corrupt:
+        return Corrupt(
+            f"a record of directory {self.inode.ino}",
+            buffer.block_no,
+            at,
+            "another record than was there before",
+            "a block that only this directory changes",
+        )
+
+    def _record_before(self, buffer: Buffer, at: int) -> int | None:
         """Offset of the record that precedes the one at `at` in its sector."""
         offset = at - at % SECTOR_SIZE
         if offset == at:
             return None
-        while True:  # at most 42 steps
-            following = offset + record_length(data, offset)
+        while offset < at:  # at most 42 steps
+            following = offset + record_length(buffer.data, offset)
             if following == at:
                 return offset
+            if following <= offset:
+                break
             offset = following
+        raise self._changed_elsewhere(buffer, at)
 
     # -- room -----------------------------------------------------------------
 
@@ -324,12 +347,10 @@ class Directory:
         """Find the largest slack of a sector by looking at its records."""
         self._room.pop(sector, None)
         self._recount.pop(sector, None)
-        offset, end = sector * SECTOR_SIZE, (sector + 1) * SECTOR_SIZE
-        data = self._buffer(offset // self._block_size).data
-        while offset < end:
-            at = offset % self._block_size
-            self._offer_room(offset, record_slack(data, at))
-            offset += record_length(data, at)
+        file_block, at = divmod(sector * SECTOR_SIZE, self._block_size)
+        buffer = self._buffer(file_block)
+        for record in records(buffer.data[: at + SECTOR_SIZE], buffer.block_no, at):
+            self._offer_room(file_block * self._block_size + record.offset, record.slack)
 
     def _grow(self) -> int:
         """Add an empty block at the end; return its first sector."""

@@ -58,6 +58,15 @@ class Corrupt(VsfsError):
         self.expected = expected
 
 
+class NeedsCheck(VsfsError):
+    """EUCLEAN: the image was not cleanly unmounted, and is damaged beyond that.
+
+    Not mounted for writing until fsck.vsfs has asked about the repairs.
+    """
+
+    code = errno.EUCLEAN
+
+
 class NotVsfs(VsfsError):
     """EINVAL: the image does not hold a VSFS filesystem at all."""
 
@@ -103,3 +112,13 @@ class CommitNeeded(VsfsError):
     """
 
     code = errno.EAGAIN
+
+
+class TransactionFull(CommitNeeded):
+    """ENOSPC: an operation changes more blocks than the journal has room for.
+
+    Like CommitNeeded at first.  In a transaction of its own it still does not fit:
+    then whoever called it does the work in smaller steps.
+    """
+
+    code = errno.ENOSPC

@@ -174,6 +174,8 @@ class FileSystem:
         self._walker.require(inode, wanted, name)
         if writing and self.volume.read_only:
             raise posix_error(errno.EROFS, name)
+        if flags & os.O_NOATIME:
+            self._walker.require_owner(inode, name)
 
     def _make(self, place: Any, mode: int, device: int = 0) -> Inode:
         user = self.credentials

@@ -16,6 +16,7 @@ its last contents with a link count of 0 (or is all zeroes: never used).
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from typing import Final
 
 from vsfs.bitmap import Bitmap
@@ -27,8 +28,10 @@ from vsfs.layout import (
     INDIRECT_LEVELS,
     INLINE_SIZE,
     INODE_SIZE,
+    ROOT_INO,
     TYPE_OF_MODE,
     InodeRecord,
+    ceil_div,
     decode_inode,
     encode_inode,
 )
@@ -199,6 +202,8 @@ class InodeTable:
     def modify(self, inode: Inode) -> None:
         """Announce a change of `inode` in the running operation."""
         cache = self._cache
+        if cache.limit is not None:
+            cache.expect(cache.geometry.inode_location(inode.ino)[0])
         if inode.saved_in != cache.operation:
             inode.saved_in = cache.operation
             record = inode.record
@@ -220,6 +225,7 @@ class InodeTable:
                 (old.generation + 1) & 0xFFFFFFFF, 0, _NO_POINTERS, 0, _NO_INLINE,
             ),
         )  # fmt: skip
+        self._cache.expect(block)
         self._cache.undo(lambda: self._discard(ino))
         self._inodes[ino] = self._dirty[ino] = inode
         return inode
@@ -232,6 +238,24 @@ class InodeTable:
         """
         self.modify(inode)
         self.bitmap.free(inode.ino)
+
+    def orphans(self) -> Iterator[Inode]:
+        """Every inode that is in use and has no links; reads the whole table.
+
+        For a mount that recovers, before anything is open.
+        """
+        geometry = self._cache.geometry
+        per_block = geometry.inodes_per_block
+        for index in range(ceil_div(geometry.inode_count, per_block)):
+            data = self._cache.read(geometry.inode_table_start + index, Kind.INODE_TABLE).data
+            if not any(data):
+                continue
+            for slot in range(per_block):
+                ino = index * per_block + slot
+                record = decode_inode(data, slot * INODE_SIZE)
+                if record.nlink == 0 and ino >= ROOT_INO and self.bitmap.is_set(ino):
+                    raw = bytes(data[slot * INODE_SIZE : (slot + 1) * INODE_SIZE])
+                    yield Inode(ino, check_inode(ino, raw, geometry))
 
     def _discard(self, ino: int) -> None:
         del self._inodes[ino]

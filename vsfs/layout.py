@@ -66,6 +66,7 @@ INLINE_SIZE: Final = 108  # bytes of a short symlink's target
 NAME_MAX: Final = 255
 LABEL_MAX: Final = 32  # bytes of UTF-8
 LINK_MAX: Final = 65535
+TARGET_MAX: Final = 4095  # bytes of a symbolic link's target: Linux's PATH_MAX less the NUL
 
 FREE_INO: Final = 0  # in a directory record: the record is free
 JOURNAL_INO: Final = 1
@@ -78,8 +79,10 @@ STATE_MOUNTED: Final = 2
 # Features this version knows, with ext2's meaning of the three sets: an unknown
 # `compat` bit may be ignored, an unknown `ro_compat` bit allows reading only, an
 # unknown `incompat` bit forbids even that.
+FEATURE_COMPAT_JOURNAL: Final = 1  # inode 1 holds a journal
+FEATURE_INCOMPAT_RECOVER: Final = 1  # a transaction may wait in it: replay it before reading
 KNOWN_RO_COMPAT: Final = 0
-KNOWN_INCOMPAT: Final = 0
+KNOWN_INCOMPAT: Final = FEATURE_INCOMPAT_RECOVER
 
 SUPERBLOCK = Struct(
     "magic" / Bytes(4) * 'the letters "VSFS"',
@@ -156,6 +159,13 @@ ATTRIBUTE = Struct(
     "value" / Bytes(this.value_length) * "any bytes",
 )
 
+JOURNAL = Struct(
+    "magic" / Bytes(4) * 'the letters "JRNL"',
+    "count" / Int32ul * "blocks of the transaction that waits; 0: none does",
+    "sequence" / Int64ul * "number of the transaction, one more for each",
+    "checksum" / Int32ul * "CRC-32 of this header (0 here), the block numbers and the log",
+)
+
 POINTER = Int32ul  # an indirect block is an array of these
 
 
@@ -218,6 +228,11 @@ RECORD_HEADER_SIZE: Final = _RECORD.size
 ATTRIBUTES_SIZE: Final = _ATTRIBUTES.size
 ATTRIBUTE_HEADER_SIZE: Final = _ATTRIBUTE.size
 ATTRIBUTES_MAGIC: Final = b"ATTR"
+#: With what the names of attributes begin.  ``system.`` is what a kernel makes of others.
+NAMESPACES: Final = (b"user.", b"trusted.", b"security.")
+_JOURNAL = packer(JOURNAL)
+JOURNAL_HEADER_SIZE: Final = _JOURNAL.size
+JOURNAL_MAGIC: Final = b"JRNL"
 
 
 def is_power_of_two(number: int) -> bool:
@@ -574,6 +589,13 @@ def record_length(data: bytearray, offset: int) -> int:
     return length
 
 
+def has_record(data: bytearray, offset: int, ino: int, name: bytes) -> bool:
+    """Whether the record at `offset` gives inode `ino` this name."""
+    found, _, length, _ = _RECORD.unpack_from(data, offset)
+    start = offset + RECORD_HEADER_SIZE
+    return bool(found == ino and data[start : start + length] == name)
+
+
 def record_slack(data: bytearray, offset: int) -> int:
     """Bytes of the record at `offset` that another record could take."""
     ino, length, name_length, _ = _RECORD.unpack_from(data, offset)
@@ -636,9 +658,20 @@ def encode_attributes(ino: int, attributes: dict[bytes, bytes], block_size: int)
         start = offset + _ATTRIBUTE.size
         data[start : start + len(name) + len(value)] = name + value
         offset += attribute_size(name, value)
-    _ATTRIBUTES.pack_into(data, 0, ATTRIBUTES_MAGIC, ino, offset, 0)
-    _ATTRIBUTES.pack_into(data, 0, ATTRIBUTES_MAGIC, ino, offset, zlib.crc32(data[:offset]))
+    seal_attributes(data, ino, offset)
     return data
+
+
+def seal_attributes(data: bytearray, ino: int, size: int) -> None:
+    """Write the head of an attribute block with `size` bytes in use, and its checksum."""
+    _ATTRIBUTES.pack_into(data, 0, ATTRIBUTES_MAGIC, ino, size, 0)
+    _ATTRIBUTES.pack_into(data, 0, ATTRIBUTES_MAGIC, ino, size, zlib.crc32(data[:size]))
+
+
+def decode_attributes_head(data: bytes | bytearray) -> tuple[bytes, int, int, int]:
+    """Magic, inode, bytes in use and checksum of an attribute block, not checked."""
+    magic, ino, size, checksum = _ATTRIBUTES.unpack_from(data)
+    return magic, ino, size, checksum
 
 
 def attribute_records(
@@ -653,7 +686,7 @@ def attribute_records(
     def bad(offset: int, found: object, expected: str) -> Corrupt:
         return Corrupt(f"attribute block of inode {ino}", block_no, offset, str(found), expected)
 
-    magic, owner, end, checksum = _ATTRIBUTES.unpack_from(data)
+    magic, owner, end, checksum = decode_attributes_head(data)
     if magic != ATTRIBUTES_MAGIC:
         raise bad(0, magic, str(ATTRIBUTES_MAGIC))
     if owner != ino:
@@ -677,6 +710,48 @@ def attribute_records(
                       "a name, and both within the bytes in use")  # fmt: skip
         yield AttributeRecord(offset, size, name, value)
         offset += size
+
+
+class JournalHeader(NamedTuple):
+    """The first block of a journal: what its log holds, and where that belongs.
+
+    Log block i is the new content of block ``block_numbers[i]``; with none, no
+    transaction waits.
+    """
+
+    sequence: int
+    block_numbers: tuple[int, ...]
+    checksum: int = 0
+
+
+def journal_room(block_size: int) -> int:
+    """Block numbers that fit into a journal's header block."""
+    return (block_size - JOURNAL_HEADER_SIZE) // 4
+
+
+def encode_journal(header: JournalHeader, log: list[bytes]) -> bytes:
+    """A header with a fresh checksum; `log` is the contents of its blocks."""
+    numbers = struct.pack(f"<{len(header.block_numbers)}I", *header.block_numbers)
+    count = len(header.block_numbers)
+    checksum = zlib.crc32(_JOURNAL.pack(JOURNAL_MAGIC, count, header.sequence, 0) + numbers)
+    for content in log:
+        checksum = zlib.crc32(content, checksum)
+    return _JOURNAL.pack(JOURNAL_MAGIC, count, header.sequence, checksum) + numbers
+
+
+def decode_journal(data: bytes | bytearray, block_no: int) -> JournalHeader:
+    """The header in block `block_no`, whose bytes are `data`; its checksum not compared.
+
+    Raises Corrupt (EUCLEAN) if it is none, or has more numbers than there is room for.
+    """
+    magic, count, sequence, checksum = _JOURNAL.unpack_from(data)
+    if magic != JOURNAL_MAGIC:
+        raise Corrupt("journal header", block_no, 0, str(magic), str(JOURNAL_MAGIC))
+    room = journal_room(len(data))
+    if count > room:
+        raise Corrupt("journal header", block_no, 4, f"{count} blocks", f"at most {room}")
+    numbers = struct.unpack_from(f"<{count}I", data, JOURNAL_HEADER_SIZE)
+    return JournalHeader(sequence, numbers, checksum)
 
 
 def get_pointers(data: bytes | bytearray, index: int, count: int) -> tuple[int, ...]:

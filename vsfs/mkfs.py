@@ -2,7 +2,7 @@
 
 :func:`plan` turns sizes into a :class:`~vsfs.layout.Geometry` and touches
 nothing; :func:`make` writes that plan on a device: a root directory with `.` and
-`..`, and nothing else.  On a sparse file it leaves holes where zeroes belong, so
+`..`, a journal if one is wanted, and nothing else.  On a sparse file it leaves holes where zeroes belong, so
 a terabyte takes no longer than 256 KiB.
 """
 
@@ -17,12 +17,15 @@ from uuid import UUID, uuid4
 
 from vsfs.device import BlockDevice, FileDevice, Kind
 from vsfs.errors import ImageBusy, ImpossibleSize
+from vsfs.journal import JournalPlace, default_blocks, journal_inode, require_possible
 from vsfs.layout import (
     DEFAULT_BLOCK_SIZE,
     DIRECT_POINTERS,
+    FEATURE_COMPAT_JOURNAL,
     INDIRECT_LEVELS,
     INLINE_SIZE,
     INODE_SIZE,
+    JOURNAL_INO,
     LABEL_MAX,
     MAGIC,
     MAX_BLOCK_COUNT,
@@ -34,9 +37,11 @@ from vsfs.layout import (
     VERSION,
     Geometry,
     InodeRecord,
+    JournalHeader,
     Superblock,
     ceil_div,
     encode_inode,
+    encode_journal,
     encode_superblock,
     first_directory_block,
     is_power_of_two,
@@ -55,6 +60,8 @@ MIN_BLOCKS: Final = 5
 _FEWEST_INODES: Final = RESERVED_INODES + 1
 #: An image is refused when this many bytes at either end are not all zero.
 _LOOK_AT: Final = 64 * 1024
+#: As a number of journal blocks: as many as suit the image.
+DEFAULT_JOURNAL: Final = -1
 _ZEROES: Final = 1024 * 1024  # bytes of zeroes written at a time
 
 
@@ -95,6 +102,7 @@ def plan(
     block_size: int = DEFAULT_BLOCK_SIZE,
     inode_count: int | None = None,
     bytes_per_inode: int | None = None,
+    journal_blocks: int | None = None,
 ) -> Geometry:
     """The geometry of a filesystem in `image_size` bytes.
 
@@ -104,6 +112,9 @@ def plan(
 
     >>> plan(256 * 1024).inode_count, plan(2**30).inode_count
     (80, 65600)
+
+    A journal has no part in it: its blocks are data blocks.  But with `journal_blocks`
+    (see :func:`make`) they must be there.
 
     Raises ImpossibleSize (EINVAL).
     """
@@ -125,7 +136,18 @@ def plan(
             f"has at most {MAX_BLOCK_COUNT * block_size} bytes (2^32 blocks)"
         )
     wanted = _inodes_wanted(image_size, block_size, inode_count, bytes_per_inode)
-    return _place_regions(block_size, block_count, wanted)
+    geometry = _place_regions(block_size, block_count, wanted)
+    _blocks_of_journal(geometry, journal_blocks)
+    return geometry
+
+
+def _blocks_of_journal(geometry: Geometry, wanted: int | None) -> int:
+    """Blocks of the journal to be made, 0 for none; raises ImpossibleSize (EINVAL)."""
+    if wanted is None:
+        return 0
+    count = default_blocks(geometry) if wanted == DEFAULT_JOURNAL else wanted
+    require_possible(geometry, count)
+    return count
 
 
 def _inodes_wanted(
@@ -174,12 +196,22 @@ def _place_regions(block_size: int, block_count: int, inodes_wanted: int) -> Geo
     )
 
 
-def make(device: BlockDevice, geometry: Geometry, identity: Identity) -> None:
+def make(
+    device: BlockDevice,
+    geometry: Geometry,
+    identity: Identity,
+    *,
+    journal_blocks: int | None = None,
+) -> None:
     """Write a filesystem with an empty root directory; durable at return.
 
-    The superblock is written last, after a barrier: a half-made filesystem is
-    none.
+    With `journal_blocks` it has a journal of so many blocks, right behind the root
+    directory; DEFAULT_JOURNAL leaves their number to us.  The superblock is written
+    last, after a barrier: a half-made filesystem is none.
+
+    Raises ImpossibleSize (EINVAL) for a journal that cannot be.
     """
+    journal = place_journal(geometry, journal_blocks)
     device.block_size = geometry.block_size
     device.write(0, bytes(geometry.block_size), 0, Kind.SUPERBLOCK)
     device.barrier()
@@ -197,16 +229,45 @@ def make(device: BlockDevice, geometry: Geometry, identity: Identity) -> None:
         Kind.DATA_BITMAP,
         geometry.data_bitmap_start,
         geometry.inode_table_start,
-        used=1,
+        used=1 + (journal.total if journal else 0),
         count=geometry.data_blocks,
     )
     root = first_directory_block(geometry.block_size, ROOT_INO, ROOT_INO)
     device.write(geometry.data_start, root, 0, Kind.DIRECTORY, ROOT_INO)
     block, offset = geometry.inode_location(ROOT_INO)
     device.write(block, _root_inode(geometry, identity), offset, Kind.INODE_TABLE, ROOT_INO)
+    if journal is not None:
+        _write_journal(device, geometry, identity, journal)
     device.barrier()
-    device.write(0, encode_superblock(_superblock(geometry, identity)), 0, Kind.SUPERBLOCK)
+    superblock = _superblock(geometry, identity, journal)
+    device.write(0, encode_superblock(superblock), 0, Kind.SUPERBLOCK)
     device.barrier()
+
+
+def place_journal(geometry: Geometry, journal_blocks: int | None) -> JournalPlace | None:
+    """Where :func:`make` puts a journal: in a row behind the root directory's block.
+
+    None if none is wanted; raises ImpossibleSize (EINVAL).
+    """
+    count = _blocks_of_journal(geometry, journal_blocks)
+    if not count:
+        return None
+    first = geometry.data_start + 1
+    return JournalPlace.of(tuple(range(first, first + count)), first + count)
+
+
+def _write_journal(
+    device: BlockDevice, geometry: Geometry, identity: Identity, journal: JournalPlace
+) -> None:
+    """An empty journal: its header, its indirect block, inode 1."""
+    header = encode_journal(JournalHeader(0, ()), []).ljust(geometry.block_size, b"\0")
+    device.write(journal.blocks[0], header, 0, Kind.JOURNAL, JOURNAL_INO)
+    if journal.indirect:
+        pointers = journal.encode_indirect(geometry.block_size)
+        device.write(journal.indirect, pointers, 0, Kind.INDIRECT, JOURNAL_INO)
+    block, offset = geometry.inode_location(JOURNAL_INO)
+    record = journal_inode(journal, geometry.block_size, identity.now_ns)
+    device.write(block, encode_inode(JOURNAL_INO, record), offset, Kind.INODE_TABLE, JOURNAL_INO)
 
 
 def format_image(
@@ -219,12 +280,14 @@ def format_image(
     block_size: int = DEFAULT_BLOCK_SIZE,
     inode_count: int | None = None,
     bytes_per_inode: int | None = None,
+    journal_blocks: int | None = None,
 ) -> Geometry:
     """Make a filesystem in the file or block device `image`.
 
     A missing file is made with `size` bytes, 256 KiB by default; an existing one
     keeps its size unless a `size` is given.  Without `force`, one that holds
-    anything is refused.  `identity` makes two runs give identical bytes.
+    anything is refused.  `identity` makes two runs give identical bytes.  With
+    `journal_blocks` it has a journal (see :func:`make`).
 
     Raises ImpossibleSize (EINVAL), ImageBusy (EBUSY), or what ``open`` raises; a
     file that this call made is then removed again.
@@ -236,6 +299,7 @@ def format_image(
         block_size=block_size,
         inode_count=inode_count,
         bytes_per_inode=bytes_per_inode,
+        journal_blocks=journal_blocks,
     )
     identity = identity or Identity.new(label=label)
     made = not os.path.exists(path)
@@ -248,7 +312,7 @@ def format_image(
             if not force:
                 require_unused(device, path)
             device.resize(wanted)
-            make(device, geometry, identity)
+            make(device, geometry, identity, journal_blocks=journal_blocks)
         finally:
             device.close()
     except BaseException:
@@ -344,12 +408,12 @@ def _root_inode(geometry: Geometry, identity: Identity) -> bytes:
     return encode_inode(ROOT_INO, record)
 
 
-def _superblock(geometry: Geometry, identity: Identity) -> Superblock:
+def _superblock(geometry: Geometry, identity: Identity, journal: JournalPlace | None) -> Superblock:
     now = identity.now_ns
     return Superblock(
         magic=MAGIC,
         version=VERSION,
-        feature_compat=0,
+        feature_compat=FEATURE_COMPAT_JOURNAL if journal else 0,
         feature_incompat=0,
         feature_ro_compat=0,
         block_size=geometry.block_size,
@@ -360,7 +424,7 @@ def _superblock(geometry: Geometry, identity: Identity) -> Superblock:
         data_bitmap_start=geometry.data_bitmap_start,
         inode_table_start=geometry.inode_table_start,
         data_start=geometry.data_start,
-        free_block_count=geometry.data_blocks - 1,
+        free_block_count=geometry.data_blocks - 1 - (journal.total if journal else 0),
         free_inode_count=geometry.inode_count - RESERVED_INODES,
         state=STATE_CLEAN,
         uuid=identity.uuid,

@@ -11,6 +11,7 @@ and ``close``, every `commit_interval` seconds, and when an operation needs it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -20,12 +21,15 @@ from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from vsfs.bitmap import Bitmap
 from vsfs.blockmap import BlockMap
-from vsfs.buffer import BufferCache
-from vsfs.device import BlockDevice, Kind
-from vsfs.errors import CommitNeeded, Corrupt, NoSpace, ReadOnly
+from vsfs.buffer import Buffer, BufferCache
+from vsfs.device import BlockDevice, Kind, PatchedDevice
+from vsfs.errors import CommitNeeded, Corrupt, NoSpace, ReadOnly, TransactionFull
 from vsfs.fileio import FileIO
 from vsfs.inode import Inode, InodeTable
+from vsfs.journal import Journal
 from vsfs.layout import (
+    FEATURE_COMPAT_JOURNAL,
+    FEATURE_INCOMPAT_RECOVER,
     KNOWN_RO_COMPAT,
     ROOT_INO,
     STATE_CLEAN,
@@ -40,6 +44,9 @@ from vsfs.xattr import Attributes
 log = logging.getLogger("vsfs")
 
 COMMIT_INTERVAL: Final = 5.0  # seconds, as ext4's commit=5
+#: Blocks that a rename changes beside the data bitmap: four inodes, three directory
+#: blocks, a bitmap block of inodes, the superblock, and to let a directory grow.
+_FEW_BLOCKS: Final = 12
 _DAY_NS: Final = 24 * 60 * 60 * 10**9
 
 P = ParamSpec("P")
@@ -67,7 +74,11 @@ def query(
         with self.lock:
             if self.inodes.crowded:
                 self.inodes.trim()
-            return method(self, *args, **kwargs)
+            try:
+                return method(self, *args, **kwargs)
+            except Corrupt as error:
+                self.meet_damage(error)
+                raise
 
     return call
 
@@ -89,14 +100,13 @@ def operation(
             if self.inodes.crowded:
                 self.inodes.trim()
             try:
-                result = self._attempt(method, args, kwargs)
-            except CommitNeeded:
-                self.cache.commit()
-                try:
-                    result = self._attempt(method, args, kwargs)
-                except CommitNeeded as error:  # only what this very call freed is left
-                    raise NoSpace("no free block is left") from error
+                result = self._attempt_twice(method, args, kwargs)
+            except Corrupt as error:
+                self.meet_damage(error)
+                raise
             self._changed()
+            while self._deferred:
+                self._release_orphan(self._deferred.pop())
             return result
 
     return call
@@ -135,16 +145,18 @@ class Mounted:
             or device.read_only
             or bool(self.superblock.feature_ro_compat & ~KNOWN_RO_COMPAT)
         )
-        self.device = device
         device.block_size = self.geometry.block_size
+        self.journal: Journal | None = None
         self.clock = clock
+        self.device = self._recover(device)
         self.atime = atime
         self.sync_always = sync
         self.commit_interval = commit_interval
         self.lock = threading.RLock()
         self.files = OpenFileTable()
-        self.cache = BufferCache(device, self.geometry)
+        self.cache = BufferCache(self.device, self.geometry)
         self._assemble()
+        self._deferred: list[Inode] = []
         self._committer: threading.Thread | None = None
         self._closing = threading.Event()
         root = self.inodes.get(ROOT_INO)
@@ -153,6 +165,49 @@ class Mounted:
             raise Corrupt("inode 2", block, offset, oct(root.mode), "a directory: the root")
         if not self.read_only:
             self._mark_mounted()
+
+    def _recover(self, device: BlockDevice) -> BlockDevice:
+        """Find the journal and replay what waits in it; the device to read from then.
+
+        A mount for reading only writes nothing: it reads as if it were replayed.
+        """
+        if not self._has(FEATURE_COMPAT_JOURNAL, FEATURE_INCOMPAT_RECOVER):
+            self._repair(device)  # of one with a journal: where the last mount has met damage
+            if self._has(FEATURE_COMPAT_JOURNAL):
+                self.journal = Journal(device, self.geometry)
+            return device
+        self.journal = Journal(device, self.geometry)
+        if self.read_only:
+            waiting = self.journal.waiting()
+            device = PatchedDevice(device, dict(waiting.blocks if waiting else ()))
+        else:
+            count = self.journal.replay()
+            log.warning("the filesystem was not cleanly unmounted; %d blocks replayed", count)
+        self.superblock = check_superblock(
+            device.read(0, SUPERBLOCK_SIZE, 0, Kind.SUPERBLOCK), device.size
+        )
+        return device
+
+    def _has(self, compat: int, incompat: int = 0) -> bool:
+        """Whether the filesystem has all of these features."""
+        superblock = self.superblock
+        return not (compat & ~superblock.feature_compat or incompat & ~superblock.feature_incompat)
+
+    def _repair(self, device: BlockDevice) -> None:
+        """Repair what a crash left that no journal takes care of; raises NeedsCheck (EUCLEAN)."""
+        if self.superblock.state != STATE_MOUNTED:
+            return
+        from vsfs.recovery import name_of, recover  # noqa: PLC0415  (late: the whole checker)
+
+        if self.read_only:
+            log.warning(
+                "%s was not cleanly unmounted; it is mounted read-only, so nothing is repaired",
+                name_of(device),
+            )
+            return
+        recover(device, self.clock())
+        head = device.read(0, SUPERBLOCK_SIZE, 0, Kind.SUPERBLOCK)
+        self.superblock = check_superblock(head, device.size)
 
     def _assemble(self) -> None:
         """Build the layers on the cache, in the order in which they commit."""
@@ -178,22 +233,37 @@ class Mounted:
         self._io = FileIO(cache, self.blockmap)
         self._attributes = Attributes(cache, self._data_bitmap)
         cache.prepare.append(self._encode_superblock)
+        if self.journal is not None:
+            cache.write_back = self._write_back
+            cache.limit = self.journal.capacity
+
+    def _write_back(self, buffers: list[Buffer]) -> None:
+        """Commit by way of the journal."""
+        assert self.journal is not None
+        self.journal.commit(buffers, self.cache.install)
 
     # -- mounting -------------------------------------------------------------
 
     def _mark_mounted(self) -> None:
         """Say on the disk that the filesystem is in use."""
-        if self.superblock.state == STATE_MOUNTED:
-            # its counts are those of some earlier commit
-            log.warning("the filesystem was not cleanly unmounted; its free space is recounted")
-            self._inode_bitmap.available = self._inode_bitmap.count_free()
-            self._data_bitmap.available = self._data_bitmap.count_free()
+        was_recovered = bool(self.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER)
+        if self.journal is not None:
+            self._set_recover(needed=True)
         self.superblock = self.superblock._replace(
             state=STATE_MOUNTED,
             mounted_ns=self.clock(),
             mount_count=(self.superblock.mount_count + 1) & 0xFFFFFFFF,
         )
         self._commit_superblock()
+        if was_recovered:
+            for inode in list(self.inodes.orphans()):
+                self._release_orphan(inode)
+
+    def _set_recover(self, *, needed: bool) -> None:
+        """Say in the superblock whether a transaction may wait in the journal."""
+        others = self.superblock.feature_incompat & ~FEATURE_INCOMPAT_RECOVER
+        bit = FEATURE_INCOMPAT_RECOVER if needed else 0
+        self.superblock = self.superblock._replace(feature_incompat=others | bit)
 
     def close(self) -> None:
         """Commit everything, mark the filesystem clean, close the device.
@@ -211,6 +281,7 @@ class Mounted:
                     is_clean = self._release_all()
                     self.cache.commit()
                     if is_clean:
+                        self._set_recover(needed=False)
                         self.superblock = self.superblock._replace(state=STATE_CLEAN)
                         self._commit_superblock()
             finally:
@@ -265,6 +336,39 @@ class Mounted:
 
     # -- operations and commits ---------------------------------------------
 
+    def _attempt_twice(
+        self, method: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> R:
+        """Run one operation; once more after a commit if it needs that."""
+        try:
+            return self._attempt(method, args, kwargs)
+        except CommitNeeded:
+            self.cache.commit()
+        try:
+            return self._attempt(method, args, kwargs)
+        except TransactionFull:  # more than the journal holds, all alone
+            raise
+        except CommitNeeded as error:  # only what this very call freed is left
+            raise NoSpace("no free block is left") from error
+
+    def meet_damage(self, error: Corrupt) -> None:
+        """Something read from the image cannot be: change nothing any more.
+
+        As ext4's errors=remount-ro.  What was done before is still written; the
+        filesystem is not marked clean, so that the next mount for writing has it
+        checked.
+        """
+        log.error("%s", error)
+        if self.read_only:
+            return
+        self.read_only = True
+        log.error("the filesystem is read-only from now on; unmount it and run fsck.vsfs")
+        with contextlib.suppress(OSError):
+            self.cache.commit()
+            if self.journal is not None:  # only now, or a crash would leave half of that commit
+                self._set_recover(needed=False)
+                self._commit_superblock()
+
     def _attempt(
         self, method: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> R:
@@ -308,14 +412,61 @@ class Mounted:
             if inode is not None and inode.nlink == 0 and inode.open_count == 0:
                 self._release_orphan(inode)
 
-    @operation
     def _release_orphan(self, inode: Inode) -> None:
-        self._free_if_unused(inode)
+        """Free an inode without names: at once, or in as many transactions as it takes.
+
+        A crash in between leaves an orphan, which the next mount frees.
+        """
+        try:
+            self._free(inode)
+        except TransactionFull:
+            self._shrink(inode, 0)
+            self._free(inode)
+
+    @operation
+    def _free(self, inode: Inode) -> None:
+        self.blockmap.free_all(inode)
+        self.inodes.free(inode)
 
     def _free_if_unused(self, inode: Inode) -> None:
-        if inode.nlink == 0 and inode.open_count == 0:
-            self.blockmap.free_all(inode)
-            self.inodes.free(inode)
+        """Free an inode that nothing refers to, now or after this operation."""
+        if inode.nlink or inode.open_count:
+            return
+        if self._is_large(inode):
+            self._deferred.append(inode)
+            self.cache.undo(lambda: self._deferred.remove(inode))
+            return
+        self.blockmap.free_all(inode)
+        self.inodes.free(inode)
+
+    def _is_large(self, inode: Inode) -> bool:
+        """Whether freeing an inode may be too much for the journal, with what comes before it."""
+        if self.cache.limit is None:
+            return False
+        geometry = self.geometry
+        bitmap_blocks = geometry.inode_table_start - geometry.data_bitmap_start
+        return min(inode.blocks, bitmap_blocks) + _FEW_BLOCKS > self.cache.limit
+
+    def _shrink(self, inode: Inode, size: int) -> None:
+        """Cut a file to `size` bytes in steps, each an operation of its own.
+
+        The steps are as large as the journal allows, to a factor of two.
+        """
+        while inode.size > size:
+            target = size
+            while True:
+                try:
+                    self._cut(inode, target)
+                    break
+                except TransactionFull:
+                    if inode.size - target <= self.geometry.block_size:
+                        raise
+                    target = (target + inode.size) // 2
+
+    @operation
+    def _cut(self, inode: Inode, size: int) -> None:
+        self.inodes.modify(inode)
+        self._io.truncate(inode, size)
 
     def _touch_atime(self, inode: Inode) -> None:
         """Note an access, by the mount's rule; durable at the next commit."""
@@ -327,7 +478,12 @@ class Mounted:
         ):
             return
         self.cache.begin()
-        self.inodes.modify(inode)
+        try:
+            self.inodes.modify(inode)
+        except TransactionFull:
+            self.cache.commit()
+            self.cache.begin()
+            self.inodes.modify(inode)
         inode.atime_ns = now
         self.cache.end()
         self._changed()

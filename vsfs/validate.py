@@ -48,6 +48,9 @@ POINTER_FIELDS: Final = ("direct",) * DIRECT_POINTERS + (
     "attribute_block",
 )
 
+#: Byte offset of each field of the superblock.
+SUPERBLOCK_OFFSET: Final = {field.name: field.offset for field in fields(SUPERBLOCK)}
+
 
 def check_superblock(data: bytes, device_size: int) -> Superblock:
     """Decode the superblock in `data` and compare it with itself and the device.
@@ -81,18 +84,20 @@ def check_superblock(data: bytes, device_size: int) -> Superblock:
             f"the image needs features that this program does not know "
             f"(incompatible feature bits {unknown:#x}); use a newer vsfs"
         )
-    _check_geometry(superblock.geometry, device_size)
+    check_geometry(superblock.geometry, device_size)
     _check_counts(superblock)
     return superblock
 
 
 def _bad_superblock(field: str, found: object, expected: str) -> Corrupt:
-    offset = next(f.offset for f in fields(SUPERBLOCK) if f.name == field)
-    return Corrupt(f"superblock field {field}", 0, offset, str(found), expected)
+    return Corrupt(f"superblock field {field}", 0, SUPERBLOCK_OFFSET[field], str(found), expected)
 
 
-def _check_geometry(geometry: Geometry, device_size: int) -> None:
-    """Each region is large enough, they do not overlap, and all fit the device."""
+def check_geometry(geometry: Geometry, device_size: int) -> None:
+    """Each region is large enough, they do not overlap, and all fit the device.
+
+    Raises Corrupt (EUCLEAN) that names the field of the superblock.
+    """
     size = geometry.block_size
     if not (is_power_of_two(size) and MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE):
         raise _bad_superblock("block_size", size, "a power of two from 512 to 65536")

@@ -10,13 +10,15 @@ not at all, in memory, and is durable at the next commit (``mounting``).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import stat
 from typing import Final
 
 from vsfs.device import BytesLike
 from vsfs.directory import Directory
-from vsfs.errors import Corrupt, posix_error
+from vsfs.errors import Corrupt, TransactionFull, posix_error
 from vsfs.inode import Inode
 from vsfs.layout import (
     INLINE_SIZE,
@@ -338,8 +340,24 @@ class Volume(Mounted):
 
     # -- attributes -----------------------------------------------------------
 
+    def setattr(self, ino: int, *, size: int | None = None, **others: int | None) -> Inode:
+        """Change those attributes that are given (chmod, chown, truncate, utime).
+
+        `mode` is permissions only; `uid`, `gid`; `size` in bytes; `atime_ns` and
+        `mtime_ns` are ns since 1970.  Raises EISDIR or EINVAL for the size of what
+        has none, EFBIG.
+        """
+        with self.lock:
+            try:
+                return self._setattr(ino, size=size, **others)
+            except TransactionFull:  # it frees more than the journal has room for
+                if size is None:
+                    raise
+                self._shrink(self.inodes.get(ino), size)
+                return self._setattr(ino, size=size, **others)
+
     @operation
-    def setattr(
+    def _setattr(
         self,
         ino: int,
         *,
@@ -350,11 +368,6 @@ class Volume(Mounted):
         atime_ns: int | None = None,
         mtime_ns: int | None = None,
     ) -> Inode:
-        """Change those attributes that are given (chmod, chown, truncate, utime).
-
-        `mode` is permissions only; times are ns since 1970.  Raises EISDIR or
-        EINVAL for the size of what has none, EFBIG.
-        """
         inode = self.inodes.get(ino)
         _require_32_bits(uid or 0, gid or 0)
         self.inodes.modify(inode)
@@ -422,11 +435,13 @@ class Volume(Mounted):
     @query
     def read(self, handle: int, size: int, offset: int) -> bytes:
         """Up to `size` bytes from byte `offset` on; EISDIR for a directory."""
-        inode = self.files.get(handle).inode
+        file = self.files.get(handle)
+        inode = file.inode
         if inode.is_directory:
             raise posix_error(errno.EISDIR)
         content = self._io.read(inode, size, offset)
-        self._touch_atime(inode)
+        if not file.flags & os.O_NOATIME:
+            self._touch_atime(inode)
         return content
 
     @query
@@ -437,20 +452,35 @@ class Volume(Mounted):
         """
         return self._io.seek(self.files.get(handle).inode, offset, hole=hole)
 
-    @operation
     def write(self, handle: int, content: BytesLike, offset: int) -> int:
         """Write at byte `offset`, or at the end with O_APPEND; return how much.
 
         Raises ENOSPC when not a byte fits, EFBIG.
         """
-        return self._write(self.files.get(handle), content, offset)
+        with self.lock:
+            try:
+                return self._write_at(handle, content, offset)
+            except TransactionFull:  # more blocks than the journal can name
+                half = len(content) // 2
+                if half < self.geometry.block_size:
+                    raise
+                whole = memoryview(content)
+                written = self.write(handle, whole[:half], offset)
+                if written == half:
+                    with contextlib.suppress(OSError):  # a short count says it, as in write(2)
+                        written += self.write(handle, whole[half:], offset + half)
+                return written
 
     @operation
+    def _write_at(self, handle: int, content: BytesLike, offset: int) -> int:
+        return self._write(self.files.get(handle), content, offset)
+
     def append(self, handle: int, content: BytesLike) -> tuple[int, int]:
         """Write at the end of the file; return (bytes written, new end)."""
-        file = self.files.get(handle)
-        written = self._write(file, content, file.inode.size)
-        return written, file.inode.size
+        with self.lock:
+            inode = self.files.get(handle).inode
+            written = self.write(handle, content, inode.size)
+            return written, inode.size
 
     def _write(self, file: OpenFile, content: BytesLike, offset: int) -> int:
         inode = file.inode

@@ -14,14 +14,18 @@ from typing import Final
 from vsfs.bitmap import Bitmap
 from vsfs.buffer import BufferCache
 from vsfs.device import Kind
-from vsfs.errors import posix_error
+from vsfs.errors import NoSpace, posix_error
 from vsfs.inode import Inode
-from vsfs.layout import ATTRIBUTES_SIZE, attribute_records, attribute_size, encode_attributes
+from vsfs.layout import (
+    ATTRIBUTES_SIZE,
+    NAMESPACES,
+    attribute_records,
+    attribute_size,
+    encode_attributes,
+)
 
 NAME_MAX: Final = 255  # bytes, with the namespace
 VALUE_MAX: Final = 65535  # bytes; 16 bits on the disk
-#: The namespaces that are kept.  ``system.`` is what a kernel makes of others.
-NAMESPACES: Final = (b"user.", b"trusted.", b"security.")
 
 
 class Attributes:
@@ -79,7 +83,11 @@ class Attributes:
     def _store(self, inode: Inode, attributes: dict[bytes, bytes]) -> None:
         size = sum(attribute_size(name, value) for name, value in attributes.items())
         if ATTRIBUTES_SIZE + size > self._block_size:
-            raise posix_error(errno.ENOSPC)
+            raise NoSpace(
+                f"the extended attributes of inode {inode.ino} would take "
+                f"{ATTRIBUTES_SIZE + size} bytes, and all must fit into a block of "
+                f"{self._block_size}"
+            )
         old = inode.attribute_block
         if attributes and old and self._is_fresh(inode):
             buffer = self._cache.read(old, Kind.ATTRIBUTE, inode.ino)

@@ -1,12 +1,21 @@
-"""Real mounts: an image, the command that mounts it, and how to be rid of it."""
+"""Real mounts: an image, the command that mounts it, and how to be rid of it.
+
+Also what such a mount is compared with: the kernel's ext4 in a file, and two
+trees as text that must be the same.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +104,115 @@ class Mount:
             except OSError:
                 continue
         return locker
+
+
+class Ext4:
+    """An ext4 of the kernel's in a sparse file, mounted through a loop device."""
+
+    def __init__(self, point: Path) -> None:
+        self.point = point
+
+    @classmethod
+    def make(cls, image: Path, point: Path, size: int) -> Ext4:
+        """Format and mount it; OSError, with the reason, where that is not possible."""
+        with open(image, "xb") as file:
+            file.truncate(size)
+        point.mkdir()
+        # the block size of VSFS, so that st_blocks can be compared
+        cls._run("mkfs.ext4", "-q", "-F", "-b", "4096", "-N", "200000", "-m", "0", image)
+        cls._run("mount", "-t", "ext4", "-o", "loop", image, point)
+        made = cls(point)
+        try:
+            (point / "lost+found").rmdir()
+        except BaseException:
+            made.remove()
+            raise
+        return made
+
+    @staticmethod
+    def _run(program: str, *arguments: object) -> None:
+        found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/sbin:/usr/sbin")
+        if found is None:
+            raise OSError(f"there is no {program}")
+        result = subprocess.run(
+            [found, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        )
+        if result.returncode != 0:
+            raise OSError(f"{program}: {result.stderr.strip()}")
+
+    def remove(self) -> None:
+        """Unmount it, lazily if something hangs in it; the loop device then goes, too."""
+        if subprocess.run(["umount", self.point], check=False, timeout=60).returncode != 0:
+            subprocess.run(["umount", "-l", self.point], check=True, timeout=60)
+
+
+def tree(
+    top: str | os.PathLike[str],
+    *,
+    since_ns: int | None = None,
+    blocks: bool = False,
+    without_contents: Callable[[bytes], bool] = lambda _path: False,
+    system: Any = os,
+    read: Callable[[bytes], bytes] = lambda path: Path(os.fsdecode(path)).read_bytes(),
+) -> dict[str, str]:
+    """All that a tree is, by path: what two filesystems must agree on.
+
+    Type and permissions, owners, links and which paths are one file, size, device,
+    contents or target, extended attributes, and times of modification.  A time from
+    `since_ns` on is only "new".  With `blocks`, st_blocks where every filesystem with
+    blocks of 4 KiB needs the same.  `without_contents` picks files of which only the
+    names matter.  `system` has ``os``'s calls, and `read` a file's bytes.
+    """
+    shown: dict[str, str] = {}
+    first: dict[int, str] = {}  # inode number -> its first path
+    start = os.fsencode(top)
+
+    def show(path: bytes, name: str) -> str:
+        status = system.lstat(path)
+        parts = [stat.filemode(status.st_mode), f"{status.st_uid}:{status.st_gid}"]
+        is_new = since_ns is not None and status.st_mtime_ns >= since_ns
+        parts.append(f"mtime {'new' if is_new else status.st_mtime_ns}")
+        parts += _attributes(path, system)
+        if stat.S_ISDIR(status.st_mode):
+            return ", ".join(parts)
+        parts.append(f"{status.st_nlink} links, {first.setdefault(status.st_ino, name)}")
+        if stat.S_ISLNK(status.st_mode):
+            parts.append(f"{status.st_size} bytes -> {system.readlink(path)!r}")
+        elif stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            parts.append(f"device {status.st_rdev}")
+        elif stat.S_ISREG(status.st_mode) and not without_contents(path):
+            parts.append(f"{status.st_size} bytes {hashlib.sha256(read(path)).hexdigest()}")
+            # more needs indirect blocks, and attributes may have a block, too
+            if blocks and status.st_size <= 12 * 4096 and not _attributes(path, system):
+                parts.append(f"{status.st_blocks} blocks")
+        return ", ".join(parts)
+
+    def visit(directory: bytes) -> None:
+        for entry in sorted(system.listdir(directory)):
+            path = os.path.join(directory, entry)
+            name = repr(os.path.relpath(path, start))
+            shown[name] = show(path, name)
+            if stat.S_ISDIR(system.lstat(path).st_mode):
+                subdirectories[directory] = subdirectories.get(directory, 0) + 1
+                visit(path)
+        links = system.lstat(directory).st_nlink
+        if links != 1:  # some hosts do not count
+            assert links == 2 + subdirectories.get(directory, 0), directory
+
+    subdirectories: dict[bytes, int] = {}
+    shown["."] = show(start, ".")
+    visit(start)
+    return shown
+
+
+def _attributes(path: bytes, system: Any) -> list[str]:
+    """Extended attributes; a filesystem without them has none."""
+    try:
+        names = sorted(system.listxattr(path, follow_symlinks=False))
+    except OSError:
+        return []
+    return [
+        f"{name}={system.getxattr(path, name, follow_symlinks=False)!r}"
+        for name in names
+        if name != "security.selinux"  # the host's policy, not the user's
+    ]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vsfs_tools import inspect
+from vsfs_tools import inspect, present
 from vsfs_tools.inspect_output import RichPrinter
 
 import vsfs
@@ -467,7 +467,7 @@ def test_a_mounted_image_is_synced_first(
     run: Run, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
-    monkeypatch.setattr(inspect, "wait_for_writer", lambda _image: [str(tmp_path)])
+    monkeypatch.setattr(present, "wait_for_writer", lambda _image: [str(tmp_path)])
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
     run("super")
     assert synced == [str(tmp_path.resolve())]
@@ -480,7 +480,7 @@ def test_a_mount_that_cannot_be_synced_is_warned_of(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gone = str(tmp_path / "gone")
-    monkeypatch.setattr(inspect, "wait_for_writer", lambda _image: [gone])
+    monkeypatch.setattr(present, "wait_for_writer", lambda _image: [gone])
     assert inspect.main([str(image), "tree"]) == 0
     captured = capsys.readouterr()
     assert captured.err.startswith(f"vsfs-inspect: warning: cannot sync {gone}")

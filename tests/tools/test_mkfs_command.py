@@ -238,7 +238,31 @@ def test_d_says_when_the_folder_does_not_fit_and_leaves_no_file(
     assert not image.exists()
     for number in range(20):
         (folder / str(number)).touch()
-    assert "no free inode" in refused(capsys, "-N", "5", "-d", folder, image, "1M")
+    sentence = refused(capsys, "-N", "5", "-d", folder, image, "1M")
+    assert sentence.endswith("they take 29 inodes, and it has 13; ask for more inodes with -N 32")
+
+
+def test_a_dry_run_with_d_says_what_the_files_would_take(
+    image: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-n", "-d", str(folder), str(image)]) == 0
+    shown = capsys.readouterr().out
+    assert not image.exists()
+    assert main(["-d", str(folder), str(image)]) == 0
+    made = capsys.readouterr().out
+    with vsfs.FileSystem.open(image) as fs:
+        free = fs.statvfs()
+    words = f"{77 - free.f_ffree} inodes and {55 - free.f_bfree} blocks"
+    assert shown.splitlines()[-1] == f"  the files in {folder} would take {words}"
+    assert made.splitlines()[-1] == f"  the files in {folder} take {words}"
+
+
+def test_a_dry_run_with_d_refuses_what_does_not_fit(
+    image: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "big").write_bytes(b"x" * 300_000)
+    expected = refused(capsys, "-d", folder, image)
+    assert refused(capsys, "-n", "-d", folder, image) == expected
 
 
 def test_d_needs_a_directory(image: Path, capsys: pytest.CaptureFixture[str]) -> None:

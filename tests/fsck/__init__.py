@@ -1,0 +1,1 @@
+"""The checker: its findings, its repairs, and what they never harm."""

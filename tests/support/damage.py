@@ -1,0 +1,627 @@
+"""Ways to break an image, by its bytes alone: ``struct``, ``zlib`` and nothing of ``vsfs``.
+
+:class:`Image` finds the parts of an image by name and puts there what no program
+would: an inode's field, a bit of a bitmap, a directory record.  A checksum is made
+right again unless the damage is to be one that the checksum shows.
+
+:func:`mutant` breaks an image at random.  All of it follows from a seed and a
+number, so that a failure is repeated by those two.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+SECTOR: Final = 512
+INODE: Final = 256
+
+#: Field -> struct code and offset, as docs/FORMAT.md has them.
+SUPERBLOCK_FIELDS: Final = {
+    "magic": ("4s", 0),
+    "version": ("I", 4),
+    "feature_compat": ("I", 8),
+    "feature_incompat": ("I", 12),
+    "feature_ro_compat": ("I", 16),
+    "block_size": ("I", 20),
+    "block_count": ("Q", 24),
+    "inode_count": ("I", 32),
+    "inode_size": ("I", 36),
+    "inode_bitmap_start": ("I", 40),
+    "data_bitmap_start": ("I", 44),
+    "inode_table_start": ("I", 48),
+    "data_start": ("I", 52),
+    "free_block_count": ("Q", 56),
+    "free_inode_count": ("I", 64),
+    "state": ("I", 68),
+    "uuid": ("16s", 72),
+    "label": ("32s", 88),
+    "created_ns": ("q", 120),
+    "mounted_ns": ("q", 128),
+    "written_ns": ("q", 136),
+    "checked_ns": ("q", 144),
+    "mount_count": ("I", 152),
+    "reserved": ("352s", 156),
+    "checksum": ("I", 508),
+}
+INODE_FIELDS: Final = {
+    "mode": ("I", 0),
+    "nlink": ("I", 4),
+    "uid": ("I", 8),
+    "gid": ("I", 12),
+    "size": ("Q", 16),
+    "blocks": ("Q", 24),
+    "atime_ns": ("q", 32),
+    "mtime_ns": ("q", 40),
+    "ctime_ns": ("q", 48),
+    "btime_ns": ("q", 56),
+    "flags": ("I", 64),
+    "generation": ("I", 68),
+    "device": ("I", 72),
+    "epochs": ("I", 76),
+    **{f"direct{index}": ("I", 80 + 4 * index) for index in range(12)},
+    "single": ("I", 128),
+    "double": ("I", 132),
+    "triple": ("I", 136),
+    "attribute": ("I", 140),
+    "inline": ("108s", 144),
+    "checksum": ("I", 252),
+}
+POINTER_FIELDS: Final = (
+    *(f"direct{index}" for index in range(12)),
+    "single",
+    "double",
+    "triple",
+    "attribute",
+)
+RECORD_FIELDS: Final = {
+    "ino": ("I", 0),
+    "length": ("H", 4),
+    "name_length": ("B", 6),
+    "file_type": ("B", 7),
+}
+
+
+@dataclass
+class Owned:
+    """The blocks of one inode."""
+
+    data: dict[int, int]  # file block -> block
+    indirect: list[int]
+    attribute: list[int]
+
+    @property
+    def all(self) -> set[int]:
+        return {*self.data.values(), *self.indirect, *self.attribute}
+
+
+class Image:
+    """The bytes of an image, to be broken; `data` is a copy of what it was made from.
+
+    Where things are is read once, while the image is sound.
+    """
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.data = bytearray(data)
+        self.block_size: int = self.superblock("block_size")
+        self.block_count: int = self.superblock("block_count")
+        self.inode_count: int = self.superblock("inode_count")
+        self.inode_bitmap: int = self.superblock("inode_bitmap_start")
+        self.data_bitmap: int = self.superblock("data_bitmap_start")
+        self.table: int = self.superblock("inode_table_start")
+        self.data_start: int = self.superblock("data_start")
+
+    def copy(self) -> Image:
+        """The same image with bytes of its own."""
+        other = Image.__new__(Image)
+        other.__dict__.update(self.__dict__)
+        other.data = bytearray(self.data)
+        return other
+
+    # -- bytes ----------------------------------------------------------------
+
+    def at(self, block: int, offset: int = 0) -> int:
+        """Where in `data` byte `offset` of `block` is."""
+        return block * self.block_size + offset
+
+    def block(self, number: int) -> bytes:
+        return bytes(self.data[self.at(number) : self.at(number + 1)])
+
+    def put(self, at: int, content: bytes) -> None:
+        """Put bytes at `at`; those past the end of the image are dropped."""
+        content = content[: max(len(self.data) - at, 0)]
+        self.data[at : at + len(content)] = content
+
+    def put_block(self, number: int, content: bytes, offset: int = 0) -> None:
+        self.put(self.at(number, offset), content)
+
+    def flip(self, at: int, bit: int) -> None:
+        """Flip one bit."""
+        self.data[at] ^= 1 << bit
+
+    def word(self, at: int) -> int:
+        word: int = struct.unpack_from("<I", self.data, at)[0]
+        return word
+
+    def put_word(self, at: int, value: int) -> None:
+        self.put(at, struct.pack("<I", value))
+
+    # -- superblock -----------------------------------------------------------
+
+    def superblock(self, name: str) -> Any:
+        """A field of the superblock."""
+        code, at = SUPERBLOCK_FIELDS[name]
+        return struct.unpack_from("<" + code, self.data, at)[0]
+
+    def put_superblock(self, *, seal: bool = True, **fields: Any) -> None:
+        """Change fields of the superblock, and its checksum with `seal`."""
+        for name, value in fields.items():
+            code, at = SUPERBLOCK_FIELDS[name]
+            self.put(at, struct.pack("<" + code, value))
+        if seal:
+            self.seal_superblock()
+
+    def seal_superblock(self) -> None:
+        """Make its checksum right."""
+        self.put_word(508, zlib.crc32(self.data[:508]))
+
+    # -- inodes ---------------------------------------------------------------
+
+    def inode_at(self, ino: int) -> int:
+        """Where in `data` the record of `ino` starts."""
+        return self.at(self.table) + ino * INODE
+
+    def get(self, ino: int, name: str) -> Any:
+        """A field of an inode; pointers are `direct0` to `direct11`, `single` and so on."""
+        code, at = INODE_FIELDS[name]
+        return struct.unpack_from("<" + code, self.data, self.inode_at(ino) + at)[0]
+
+    def put_inode(self, ino: int, *, seal: bool = True, **fields: Any) -> None:
+        """Change fields of an inode, and its checksum with `seal`."""
+        for name, value in fields.items():
+            code, at = INODE_FIELDS[name]
+            self.put(self.inode_at(ino) + at, struct.pack("<" + code, value))
+        if seal:
+            self.seal(ino)
+
+    def seal(self, ino: int) -> None:
+        """Make the checksum of an inode right."""
+        at = self.inode_at(ino)
+        number = zlib.crc32(struct.pack("<I", ino))
+        self.put_word(at + 252, zlib.crc32(self.data[at : at + 252], number))
+
+    def is_directory(self, ino: int) -> bool:
+        return int(self.get(ino, "mode")) & 0o170000 == 0o040000
+
+    def inodes(self) -> list[int]:
+        """Those in use, without 0 and 1."""
+        return [ino for ino in range(2, self.inode_count) if self.inode_bit(ino)]
+
+    def owned(self, ino: int) -> Owned:
+        """The blocks of a sound inode."""
+        owned = Owned({}, [], [])
+        for index in range(12):
+            if self.get(ino, f"direct{index}"):
+                owned.data[index] = self.get(ino, f"direct{index}")
+        first, per_block = 12, self.block_size // 4
+        for level, name in enumerate(("single", "double", "triple"), 1):
+            self._below(owned, self.get(ino, name), level, first)
+            first += per_block**level
+        if self.get(ino, "attribute"):
+            owned.attribute.append(self.get(ino, "attribute"))
+        return owned
+
+    def _below(self, owned: Owned, block: int, level: int, first: int) -> None:
+        if not block:
+            return
+        if level == 0:
+            owned.data[first] = block
+            return
+        owned.indirect.append(block)
+        per_block = self.block_size // 4
+        for index, pointer in enumerate(struct.unpack(f"<{per_block}I", self.block(block))):
+            self._below(owned, pointer, level - 1, first + index * per_block ** (level - 1))
+
+    # -- bitmaps --------------------------------------------------------------
+
+    def inode_bit(self, ino: int) -> int:
+        return self.data[self.at(self.inode_bitmap) + ino // 8] >> ino % 8 & 1
+
+    def put_inode_bit(self, ino: int, value: int) -> None:
+        self._put_bit(self.at(self.inode_bitmap), ino, value)
+
+    def data_bit(self, block: int) -> int:
+        number = block - self.data_start
+        return self.data[self.at(self.data_bitmap) + number // 8] >> number % 8 & 1
+
+    def put_data_bit(self, block: int, value: int) -> None:
+        self._put_bit(self.at(self.data_bitmap), block - self.data_start, value)
+
+    def _put_bit(self, at: int, number: int, value: int) -> None:
+        byte = self.data[at + number // 8] & ~(1 << number % 8)
+        self.data[at + number // 8] = byte | value << number % 8
+
+    def free_block(self, nth: int = 0) -> int:
+        """The `nth` data block whose bit is 0."""
+        free = (n for n in range(self.data_start, self.block_count) if not self.data_bit(n))
+        return [n for _, n in zip(range(nth + 1), free, strict=False)][nth]
+
+    def free_ino(self, nth: int = 0) -> int:
+        """The `nth` inode whose bit is 0."""
+        return [ino for ino in range(2, self.inode_count) if not self.inode_bit(ino)][nth]
+
+    # -- directories ----------------------------------------------------------
+
+    def records(self, ino: int) -> Iterator[int]:
+        """Where in `data` each record of a sound directory starts, free ones too."""
+        blocks = self.owned(ino).data
+        for file_block in sorted(blocks):
+            at, end = self.at(blocks[file_block]), self.at(blocks[file_block] + 1)
+            while at < end:
+                yield at
+                at += self.record(at, "length")
+
+    def record(self, at: int, name: str) -> int:
+        """A field of the record at `at`."""
+        code, offset = RECORD_FIELDS[name]
+        value: int = struct.unpack_from("<" + code, self.data, at + offset)[0]
+        return value
+
+    def name(self, at: int) -> bytes:
+        return bytes(self.data[at + 8 : at + 8 + self.record(at, "name_length")])
+
+    def put_record(self, at: int, **fields: Any) -> None:
+        """Change fields of the record at `at`; `name` also sets its length."""
+        if "name" in fields:
+            name = fields.pop("name")
+            fields["name_length"] = len(name)
+            self.put(at + 8, name)
+        for field, value in fields.items():
+            code, offset = RECORD_FIELDS[field]
+            self.put(at + offset, struct.pack("<" + code, value))
+
+    def entries(self, ino: int) -> dict[bytes, int]:
+        """Names of a sound directory -> where their records start."""
+        return {self.name(at): at for at in self.records(ino) if self.record(at, "ino")}
+
+    def find(self, path: str) -> int:
+        """The inode number of an absolute path; symbolic links are not followed."""
+        ino = 2
+        for part in path.encode().split(b"/"):
+            if part:
+                ino = self.record(self.entries(ino)[part], "ino")
+        return ino
+
+    def entry(self, path: str) -> int:
+        """Where the record of the last name of `path` starts."""
+        parent, _, name = path.rpartition("/")
+        return self.entries(self.find(parent))[name.encode()]
+
+    def insert(self, directory: int, name: bytes, ino: int, file_type: int) -> int:
+        """Enter a name in the slack of some record, as a program would; where it is."""
+        wanted = (8 + len(name) + 3) // 4 * 4
+        for at in self.records(directory):
+            length = self.record(at, "length")
+            used = (
+                (8 + self.record(at, "name_length") + 3) // 4 * 4 if self.record(at, "ino") else 0
+            )
+            if length - used >= wanted:
+                if used:
+                    self.put_record(at, length=used)
+                new, rest = at + used, length - used
+                self.put_record(new, ino=ino, length=rest, file_type=file_type, name=name)
+                return new
+        raise ValueError(f"no room for {name!r}")
+
+    def remove(self, path: str) -> None:
+        """Take away a name, as a program would: the record joins the one before."""
+        at = self.entry(path)
+        sector = at // SECTOR * SECTOR
+        records = self.records(self.find(path.rpartition("/")[0]))
+        before = [other for other in records if sector <= other < at]
+        if before:
+            length = self.record(before[-1], "length") + self.record(at, "length")
+            self.put_record(before[-1], length=length)
+        else:
+            self.put_record(at, ino=0)
+
+
+# -- at random ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """An image broken at random; `recipe` says how, one line each."""
+
+    data: bytes
+    kinds: tuple[str, ...]
+    recipe: tuple[str, ...]
+
+
+class Target:
+    """A sound image to be broken many times, with all that is costly to find."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self.image = image = Image(data)
+        self.inos = image.inodes()
+        self.owned = {ino: image.owned(ino) for ino in self.inos}
+        self.directories = [ino for ino in self.inos if image.is_directory(ino)]
+        self.records = [at for ino in self.directories for at in image.records(ino)]
+        self.indirect = [block for owned in self.owned.values() for block in owned.indirect]
+        self.used: list[int] = sorted(block for owned in self.owned.values() for block in owned.all)
+        fixed = range(image.data_start)
+        directory_blocks = [
+            block for ino in self.directories for block in self.owned[ino].data.values()
+        ]
+        attributes = [block for owned in self.owned.values() for block in owned.attribute]
+        self.metadata: list[int] = [*fixed, *directory_blocks, *self.indirect, *attributes]
+
+
+class _Breaker:
+    """One mutant in the making."""
+
+    def __init__(self, target: Target, chance: random.Random) -> None:
+        self.target = target
+        self.image = target.image.copy()
+        self.chance = chance
+        self.recipe: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.recipe.append(sentence)
+
+    # -- choices --------------------------------------------------------------
+
+    def some_block(self) -> int:
+        """Metadata mostly, since mistakes there do harm."""
+        if self.chance.random() < 0.8:
+            return self.chance.choice(self.target.metadata)
+        return self.chance.randrange(self.image.block_count)
+
+    def some_byte(self) -> int:
+        """A place in `data`; in the parts that mean something more often than not."""
+        block = self.some_block()
+        if self.chance.random() < 0.3:
+            return self.chance.choice(self.target.records) + self.chance.randrange(12)
+        if self.chance.random() < 0.3:
+            return self.image.inode_at(self.some_ino()) + self.chance.randrange(INODE)
+        if block in (0, self.image.inode_bitmap, self.image.data_bitmap):
+            return self.image.at(block, self.chance.randrange(min(160, self.image.block_size)))
+        return self.image.at(block, self.chance.randrange(self.image.block_size))
+
+    def some_ino(self) -> int:
+        if self.chance.random() < 0.85:
+            return self.chance.choice(self.target.inos)
+        return self.chance.randrange(self.image.inode_count)
+
+    def some_number(self, bits: int) -> int:
+        """A number that something might choke on."""
+        image, chance = self.image, self.chance
+        numbers: tuple[int, ...] = (
+            *(0, 1, 2, 3, 4, 7, 8, 11, 12, 13, 255, 256, 511, 512, 513, 4095, 4096),
+            *(image.block_size, image.block_size // 4, image.inode_count, image.inode_count - 1),
+            *(image.data_start, image.data_start - 1, image.block_count, image.block_count - 1),
+            *(2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1),
+            *(2**bits - 1, 1 << chance.randrange(bits), chance.randrange(2**bits)),
+            *(chance.choice(self.target.used), chance.choice(self.target.inos)),
+        )
+        chosen = chance.choice(numbers)
+        return chosen & ((1 << bits) - 1)
+
+    def some_pointer(self) -> int:
+        if self.chance.random() < 0.6:
+            return self.chance.choice(self.target.used)
+        if self.chance.random() < 0.5:
+            return self.chance.randrange(self.image.block_count + 4)
+        return self.some_number(32)
+
+    def noise(self, size: int) -> bytes:
+        """Zeroes, ones, random bytes, or a copy of other bytes of the image."""
+        how = self.chance.choice(("zeroes", "zeroes", "noise", "copy", "copy", "ones"))
+        self.note(f"    filled with {how}")
+        if how == "zeroes":
+            return bytes(size)
+        if how == "ones":
+            return b"\xff" * size
+        if how == "noise":
+            return self.chance.randbytes(size)
+        source = self.some_block() * self.image.block_size // size * size
+        self.note(f"    from byte {source}")
+        return bytes(self.image.data[source : source + size].ljust(size, b"\0"))
+
+    # -- kinds of damage --------------------------------------------------------
+
+    def bit(self) -> None:
+        at, bit = self.some_byte(), self.chance.randrange(8)
+        self.note(f"bit {bit} of byte {at} flipped")
+        self.image.flip(at, bit)
+
+    def byte(self) -> None:
+        at, value = self.some_byte(), self.chance.randrange(256)
+        self.note(f"byte {at} is {value}")
+        self.image.put(at, bytes((value,)))
+
+    def word(self) -> None:
+        at, value = self.some_byte() // 4 * 4, self.some_number(32)
+        self.note(f"the word at {at} is {value}")
+        self.image.put_word(at, value)
+
+    def sector(self) -> None:
+        block = self.some_block()
+        at = self.image.at(block) + self.chance.randrange(self.image.block_size) // SECTOR * SECTOR
+        self.note(f"sector at byte {at}")
+        self.image.put(at, self.noise(SECTOR))
+
+    def block(self) -> None:
+        block = self.some_block()
+        self.note(f"block {block}")
+        self.image.put_block(block, self.noise(self.image.block_size))
+
+    def run(self) -> None:
+        """Bytes in a row, not aligned to anything."""
+        at, size = self.some_byte(), self.chance.choice((2, 5, 16, 64, 300))
+        self.note(f"{size} bytes from {at} on")
+        self.image.put(at, self.noise(size))
+
+    def inode_field(self) -> None:
+        ino, name = self.some_ino(), self.chance.choice(list(INODE_FIELDS))
+        code = INODE_FIELDS[name][0]
+        value: Any
+        if code == "108s":
+            value = self.noise(108)
+        elif name in POINTER_FIELDS:
+            value = self.some_pointer()
+        else:
+            value = self.some_number(64 if code in "qQ" else 32)
+            if self.chance.random() < 0.2:  # next to what it was
+                value = self.image.get(ino, name) + self.chance.choice((-1, 1))
+            if name == "mode" and self.chance.random() < 0.7:
+                value = self.chance.choice((1, 2, 4, 6, 8, 10, 12, 3, 15)) << 12 | 0o644
+            value &= 2**64 - 1 if code in "qQ" else 2**32 - 1
+            value -= (value >> 63) << 64 if code == "q" else 0
+        seal = name != "checksum" and self.chance.random() < 0.85
+        self.note(f"inode {ino}: {name} is {value!r}, {'' if seal else 'not '}sealed")
+        self.image.put_inode(ino, seal=seal, **{name: value})
+
+    def inode_copy(self) -> None:
+        source, ino, seal = self.some_ino(), self.some_ino(), self.chance.random() < 0.6
+        self.note(f"inode {ino} is a copy of inode {source}, {'' if seal else 'not '}sealed")
+        at = self.image.inode_at(source)
+        self.image.put(self.image.inode_at(ino), bytes(self.image.data[at : at + INODE]))
+        if seal:
+            self.image.seal(ino)
+
+    def inode_zero(self) -> None:
+        ino = self.some_ino()
+        self.note(f"inode {ino} is zeroes")
+        self.image.put(self.image.inode_at(ino), bytes(INODE))
+
+    def pointer(self) -> None:
+        """A pointer of an inode or of an indirect block, the checksum right."""
+        value = self.some_pointer()
+        if self.target.indirect and self.chance.random() < 0.5:
+            block = self.chance.choice(self.target.indirect)
+            most = self.chance.choice((4, self.image.block_size // 4))
+            index = self.chance.randrange(most)
+            self.note(f"pointer {index} of indirect block {block} is {value}")
+            self.image.put_word(self.image.at(block, index * 4), value)
+        else:
+            ino, name = self.some_ino(), self.chance.choice(POINTER_FIELDS)
+            self.note(f"inode {ino}: pointer {name} is {value}")
+            fields: dict[str, Any] = {name: value}
+            self.image.put_inode(ino, **fields)
+
+    def record_field(self) -> None:
+        at, name = self.chance.choice(self.target.records), self.chance.choice(list(RECORD_FIELDS))
+        value = self.some_number(8 * struct.calcsize(RECORD_FIELDS[name][0]))
+        if name == "ino" and self.chance.random() < 0.7:
+            value = self.some_ino()
+        if name == "file_type" and self.chance.random() < 0.7:
+            value = self.chance.randrange(9)
+        self.note(f"record at byte {at}: {name} is {value}")
+        self.image.put_record(at, **{name: value})
+
+    def record_name(self) -> None:
+        """A record with the name of another, or with one that is not allowed."""
+        at, other = self.chance.choice(self.target.records), self.chance.choice(self.target.records)
+        names = (self.image.name(other), b".", b"..", b"a/b", b"a\0b", b"", b"lost+found")
+        name = self.chance.choice(names)
+        self.note(f"record at byte {at}: the name is {name!r}")
+        self.image.put_record(at, name=name)
+
+    def superblock_field(self) -> None:
+        name = self.chance.choice(list(SUPERBLOCK_FIELDS)[:-2])
+        code = SUPERBLOCK_FIELDS[name][0]
+        if code.endswith("s"):
+            value: Any = self.noise(struct.calcsize(code))
+        else:
+            value = self.some_number(64 if code in "qQ" else 32)
+            if self.chance.random() < 0.3:
+                value = (self.image.superblock(name) + self.chance.choice((-1, 1))) & 2**32 - 1
+            value -= (value >> 63) << 64 if code == "q" else 0
+        seal = self.chance.random() < 0.5
+        self.note(f"superblock: {name} is {value!r}, {'' if seal else 'not '}sealed")
+        self.image.put_superblock(seal=seal, **{name: value})
+
+    def bitmap(self) -> None:
+        which = self.chance.choice((self.image.inode_bitmap, self.image.data_bitmap))
+        covered = self.image.inode_count
+        if which == self.image.data_bitmap:
+            covered = self.image.block_count - self.image.data_start
+        offset = self.chance.randrange(covered // 8 + 2) % self.image.block_size
+        value = self.chance.choice((0, 255, self.chance.randrange(256)))
+        self.note(f"byte {offset} of the bitmap in block {which} is {value}")
+        self.image.put(self.image.at(which, offset), bytes((value,)))
+
+    def length(self) -> None:
+        """The image file cut off, or with more behind it."""
+        size = len(self.image.data)
+        new = self.chance.choice(
+            (
+                size - self.chance.randrange(1, self.image.block_size + 1),
+                size - self.chance.randrange(1, 40) * self.image.block_size,
+                self.chance.randrange(size),
+                size + self.chance.randrange(1, 3 * self.image.block_size),
+            )
+        )
+        self.note(f"the image has {new} bytes")
+        self.image.data = self.image.data[: max(new, 0)].ljust(new, b"\0")
+
+
+#: Kind of damage -> how often it comes, relative to the others.
+KINDS: Final[dict[str, tuple[int, Callable[[_Breaker], None]]]] = {
+    "bit": (14, _Breaker.bit),
+    "byte": (8, _Breaker.byte),
+    "word": (8, _Breaker.word),
+    "sector": (8, _Breaker.sector),
+    "block": (6, _Breaker.block),
+    "run": (5, _Breaker.run),
+    "inode field": (16, _Breaker.inode_field),
+    "inode copy": (4, _Breaker.inode_copy),
+    "inode zero": (2, _Breaker.inode_zero),
+    "pointer": (12, _Breaker.pointer),
+    "record field": (8, _Breaker.record_field),
+    "record name": (5, _Breaker.record_name),
+    "superblock field": (3, _Breaker.superblock_field),
+    "bitmap": (4, _Breaker.bitmap),
+    "length": (1, _Breaker.length),
+}
+#: How many pieces of damage one image gets: one mostly, so that a failure is small.
+_COUNTS: Final = (1, 1, 1, 1, 2, 2, 3, 5, 10, 40)
+
+
+def mutant(target: Target, seed: int, number: int) -> Mutant:
+    """The `number`-th image that comes of `target` with `seed`; always the same."""
+    chance = random.Random(f"{seed} {number}")
+    breaker = _Breaker(target, chance)
+    weights = [weight for weight, _ in KINDS.values()]
+    kinds = chance.choices(list(KINDS), weights, k=chance.choice(_COUNTS))
+    kinds.sort(key=lambda kind: kind == "length")  # what is cut off cannot be broken
+    for kind in kinds:
+        KINDS[kind][1](breaker)
+    return Mutant(bytes(breaker.image.data), tuple(kinds), tuple(breaker.recipe))
+
+
+# -- what damage does not reach ------------------------------------------------
+
+
+def differences(before: bytes, after: bytes, step: int) -> set[int]:
+    """Numbers of the pieces of `step` bytes that differ, or are not there."""
+    return {
+        at // step
+        for at in range(0, len(before), step)
+        if before[at : at + step] != after[at : at + step]
+    }
+
+
+def untouched(target: Target, after: bytes) -> set[int]:
+    """Inodes whose record and blocks are the same in `after`, holes and all."""
+    image = target.image
+    blocks = differences(bytes(image.data), after, image.block_size)
+    table = image.inode_at(0)
+    end = table + image.inode_count * INODE
+    inodes = differences(bytes(image.data[table:end]), after[table:end], INODE)
+    return {ino for ino in target.inos if ino not in inodes and not target.owned[ino].all & blocks}

@@ -1,0 +1,544 @@
+"""Pass 5: both bitmaps, the free counts and the state (OSTEP 40.5, 42.2).
+
+Relies on all passes before: ``check.inodes`` and ``check.blocks`` are who is in
+use.  The bitmaps are a copy of that, made for quick allocation, and have no say.
+
+Wrong bits in a row are one finding; a bitmap block with many scattered ones has
+one for each kind, and all bits past the end of a bitmap are one.  Blocks that
+agree cost a comparison of bytes.
+
+Where a repair was declined, something may still be in use that the passes took
+for free: then no bit goes from 1 to 0, the free counts are left, and the state
+does not become clean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from vsfs.device import Kind
+from vsfs.fsck.context import Change, Check, is_sealed
+from vsfs.fsck.findings import Evidence, Rule, rule
+from vsfs.fsck.pointers import owners_of
+from vsfs.layout import (
+    FEATURE_INCOMPAT_RECOVER,
+    RESERVED_INODES,
+    STATE_CLEAN,
+    STATE_MOUNTED,
+    ceil_div,
+    decode_inode,
+    type_name,
+)
+from vsfs.validate import SUPERBLOCK_OFFSET
+
+_FREE_SPACE: Final = "OSTEP 40.5 Free Space Management"
+_INODES_KNOW: Final = (
+    "The inodes: the bitmap is a copy of what they say, and is written after them (commit stage 5)."
+)
+
+INODE_BIT_0 = rule(
+    601,
+    "inode-bit-missing",
+    "The bit of an inode in use is 1, and so are those of inodes 0, 1 and 2.",
+    "The inode: a bit of 0 would give its number away a second time.",
+    _FREE_SPACE,
+    is_safe=True,
+)
+INODE_BIT_1 = rule(
+    602, "inode-bit-stale", "The bit of a free inode is 0.", _INODES_KNOW, _FREE_SPACE, is_safe=True
+)
+INODE_PAST_END = rule(
+    603,
+    "inode-bits-past-end",
+    "All bits past the last inode are 1.",
+    "The superblock, which says how many inodes there are.",
+    _FREE_SPACE,
+    is_safe=True,
+)
+DATA_BIT_0 = rule(
+    604,
+    "data-bit-missing",
+    "The bit of a block that an inode owns is 1.",
+    "The inode's pointer: a bit of 0 would give the block away a second time.",
+    "OSTEP 42.1 A Detailed Example",
+    is_safe=True,
+)
+DATA_BIT_1 = rule(
+    605,
+    "data-bit-stale",
+    "The bit of a data block that no inode owns is 0.",
+    _INODES_KNOW,
+    "OSTEP 42.1 A Detailed Example",
+    is_safe=True,
+)
+DATA_PAST_END = rule(
+    606,
+    "data-bits-past-end",
+    "All bits past the last data block are 1.",
+    "The superblock, which says how many blocks there are.",
+    _FREE_SPACE,
+    is_safe=True,
+)
+FREE_BLOCKS = rule(
+    607,
+    "free-block-count",
+    "In a clean image the superblock's free_block_count is the number of free data blocks.",
+    "The data bitmap: the count sums it up.",
+    _FREE_SPACE,
+    is_safe=True,
+)
+FREE_INODES = rule(
+    608,
+    "free-inode-count",
+    "In a clean image the superblock's free_inode_count is the number of free inodes.",
+    "The inode bitmap: the count sums it up.",
+    _FREE_SPACE,
+    is_safe=True,
+)
+NOT_UNMOUNTED = rule(
+    701,
+    "not-cleanly-unmounted",
+    "The state is 1 (clean) while nobody has the image mounted.",
+    "This check: it has compared everything with everything.",
+    "OSTEP 42.2 Solution #1: The File System Checker",
+    is_safe=True,
+)
+STATE_VALUE = rule(
+    702,
+    "state-value",
+    "The state is 1 (clean) or 2 (mounted).",
+    "This check: it has compared everything with everything.",
+    "OSTEP 42.2 Solution #1: The File System Checker",
+    is_safe=False,
+)
+
+#: With more runs of one kind in a block of a bitmap, they are one finding.
+_MOST_RUNS: Final = 16
+#: Bytes of a bitmap's region behind what it needs that are looked at: such room
+#: is not used, and in a hostile image it could be as large as the image.
+_SURPLUS: Final = 1 << 20
+_ONES: Final = re.compile("1+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Bitmap:
+    """One of the two, and what it should hold."""
+
+    name: str
+    kind: Kind
+    start: int
+    end: int
+    count: int
+    per_block: int
+    wanted: Callable[[int], bytes]  # index of a block -> what it should hold
+
+    @property
+    def blocks(self) -> int:
+        """Blocks to look at."""
+        surplus = max(_SURPLUS // (self.per_block // 8), 1)
+        return min(self.end - self.start, ceil_div(self.count, self.per_block) + surplus)
+
+
+class _Wrong(NamedTuple):
+    """`bits` wrong ones from number `first` to `last`; all of them if they are in a row."""
+
+    first: int
+    last: int
+    bits: int
+
+    @property
+    def is_run(self) -> bool:
+        return self.bits == self.last - self.first + 1
+
+
+@dataclass(slots=True)
+class _Differences:
+    """What is wrong with a bitmap, by kind."""
+
+    missing: list[_Wrong]  # 0, should be 1
+    stale: list[_Wrong]  # 1, should be 0
+    past: _Wrong | None = None
+
+
+def check_bitmaps(check: Check) -> None:
+    """Compare both bitmaps with the inodes in use and the blocks they own."""
+    may_free = not check.has_unrepaired
+    inodes, blocks = _inode_bitmap(check), _data_bitmap(check)
+    found = _differences(check, inodes)
+    for wrong in found.missing:
+        _report_inodes_in_use(check, inodes, wrong)
+    for wrong in found.stale if may_free else ():
+        _report_inodes_free(check, inodes, wrong)
+    _report_past(check, inodes, INODE_PAST_END, found.past)
+    found = _differences(check, blocks)
+    start = check.geometry.data_start
+    owners = owners_of(check, {start + w.first for w in found.missing}) if found.missing else {}
+    for wrong in found.missing:
+        _report_blocks_owned(check, blocks, wrong, owners.get(start + wrong.first))
+    for wrong in found.stale if may_free else ():
+        _report_blocks_free(check, blocks, wrong)
+    _report_past(check, blocks, DATA_PAST_END, found.past)
+
+
+def _inode_bitmap(check: Check) -> _Bitmap:
+    geometry = check.geometry
+    per_block, count = geometry.bits_per_block, geometry.inode_count
+    used: dict[int, bytearray] = {}
+    for ino in (*range(RESERVED_INODES), *check.inodes):
+        index, bit = divmod(ino, per_block)
+        if index not in used:
+            used[index] = bytearray(geometry.block_size)
+        used[index][bit >> 3] |= 1 << (bit & 7)
+    nothing = bytes(geometry.block_size)
+
+    def wanted(index: int) -> bytes:
+        content = bytes(used.get(index, nothing))
+        covered = count - index * per_block
+        return content if covered >= per_block else _filled(content, max(covered, 0))
+
+    start, end = geometry.inode_bitmap_start, geometry.data_bitmap_start
+    return _Bitmap("inode bitmap", Kind.INODE_BITMAP, start, end, count, per_block, wanted)
+
+
+def _data_bitmap(check: Check) -> _Bitmap:
+    geometry = check.geometry
+    start, end = geometry.data_bitmap_start, geometry.inode_table_start
+    count, per_block = geometry.data_blocks, geometry.bits_per_block
+    wanted = check.blocks.bits
+    return _Bitmap("data bitmap", Kind.DATA_BITMAP, start, end, count, per_block, wanted)
+
+
+def _filled(content: bytes, covered: int) -> bytes:
+    """The content with all bits from `covered` on set."""
+    ones = ((1 << len(content) * 8) - 1) >> covered << covered
+    return (int.from_bytes(content, "little") | ones).to_bytes(len(content), "little")
+
+
+# -- what differs ---------------------------------------------------------------
+
+
+def _differences(check: Check, bitmap: _Bitmap) -> _Differences:
+    found = _Differences([], [])
+    for index in range(bitmap.blocks):
+        content, wanted = check.overlay.block(bitmap.start + index), bitmap.wanted(index)
+        if content == wanted:
+            continue
+        has, should = int.from_bytes(content, "little"), int.from_bytes(wanted, "little")
+        first = index * bitmap.per_block
+        inside = (1 << min(max(bitmap.count - first, 0), bitmap.per_block)) - 1
+        _extend(found.missing, should & ~has & inside, first)
+        _extend(found.stale, has & ~should, first)
+        past = should & ~has & ~inside
+        if past:
+            lowest = first + (past & -past).bit_length() - 1
+            last, bits = first + past.bit_length() - 1, past.bit_count()
+            before = found.past or _Wrong(lowest, last, 0)
+            found.past = _Wrong(before.first, last, before.bits + bits)
+    return found
+
+
+def _extend(found: list[_Wrong], bits: int, first: int) -> None:
+    """Add the runs of ones in `bits`, of which bit 0 has the number `first`."""
+    runs = [(m.start(), m.end()) for m in _ONES.finditer(f"{bits:b}"[::-1])]
+    if len(runs) > _MOST_RUNS:
+        count = bits.bit_count()
+        found.append(_Wrong(first + runs[0][0], first + runs[-1][1] - 1, count))
+        return
+    for start, end in runs:
+        run = _Wrong(first + start, first + end - 1, end - start)
+        if found and found[-1].is_run and found[-1].last + 1 == run.first:
+            before = found.pop()  # goes on from the block before
+            run = _Wrong(before.first, run.last, before.bits + run.bits)
+        found.append(run)
+
+
+def _changes(check: Check, bitmap: _Bitmap, wrong: _Wrong, *, to: int) -> Iterator[Change]:
+    """Set or clear the wrong bits of one finding, and no others."""
+    per_block = bitmap.per_block
+    for index in range(wrong.first // per_block, wrong.last // per_block + 1):
+        low = max(wrong.first - index * per_block, 0)
+        high = min(wrong.last - index * per_block, per_block - 1)
+        part = slice(low // 8, high // 8 + 1)
+        content = check.overlay.block(bitmap.start + index)[part]
+        has = int.from_bytes(content, "little")
+        should = int.from_bytes(bitmap.wanted(index)[part], "little")
+        mask = ((1 << high - low + 1) - 1) << low % 8
+        new = has | should & mask if to else has & (should | ~mask)
+        if new != has:
+            after = new.to_bytes(len(content), "little")
+            yield Change(bitmap.start + index, part.start, after, bitmap.kind)
+
+
+# -- findings -------------------------------------------------------------------
+
+
+def _bit(bitmap: _Bitmap, number: int, value: int) -> Evidence:
+    block, bit = divmod(number, bitmap.per_block)
+    return Evidence(bitmap.name, bitmap.start + block, bit // 8, str(value), bit % 8)
+
+
+def _in_words(thing: str, wrong: _Wrong, base: int = 0) -> str:
+    """Which inodes or blocks it is about.
+
+    >>> _in_words("inode", _Wrong(5, 5, 1)), _in_words("block", _Wrong(0, 9, 10), base=8)
+    ('inode 5', 'blocks 8 to 17')
+    >>> _in_words("inode", _Wrong(5, 90, 30))
+    '30 inodes from 5 to 90'
+    """
+    first, last = wrong.first + base, wrong.last + base
+    if wrong.bits == 1:
+        return f"{thing} {first}"
+    if wrong.is_run:
+        return f"{thing}s {first} to {last}"
+    return f"{wrong.bits} {thing}s from {first} to {last}"
+
+
+def _but(bitmap: _Bitmap, wrong: _Wrong, value: int) -> str:
+    its, bits, are = ("its", "bit", "is") if wrong.bits == 1 else ("their", "bits", "are")
+    return f"but {its} {bits} in the {bitmap.name} {are} {value}"
+
+
+def _repair(wrong: _Wrong, verb: str) -> str:
+    return f"{verb} the bit" if wrong.bits == 1 else f"{verb} the {wrong.bits} bits"
+
+
+def _report_inodes_in_use(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
+    ino = wrong.first
+    inode = check.inodes.get(ino)
+    are, what = ("is", "reserved") if wrong.bits == 1 else ("are", "in use")
+    if inode is None:  # 0 and 1; or the root, as long as nothing has made it anew
+        expected = _inode_record(check, ino, "reserved, never given out")
+    else:
+        expected = check.inode_evidence(ino, "nlink", inode.record.nlink)
+        if wrong.bits == 1:
+            what = f"in use ({check.described(inode)})"
+    check.report(
+        INODE_BIT_0,
+        f"{_in_words('inode', wrong)} {are} {what} {_but(bitmap, wrong, 0)}",
+        found=_bit(bitmap, ino, 0),
+        expected=expected,
+        repair=_repair(wrong, "set"),
+        changes=_changes(check, bitmap, wrong, to=1),
+        ino=ino if inode is not None and wrong.bits == 1 else None,
+    )
+
+
+def _inode_record(check: Check, ino: int, value: str) -> Evidence:
+    block, offset = check.geometry.inode_location(ino)
+    return Evidence(f"inode {ino}", block, offset, value)
+
+
+def _report_inodes_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
+    ino = wrong.first
+    data = check.inode_bytes(ino)
+    are, what = ("is", "free") if wrong.bits == 1 else ("are", "free")
+    record = decode_inode(data)
+    if wrong.bits == 1 and any(data) and record.nlink == 0 and is_sealed(ino, data):
+        what = (
+            f"an orphan ({type_name(record.mode)}, no name left: it was open when the power went)"
+        )
+    check.report(
+        INODE_BIT_1,
+        f"{_in_words('inode', wrong)} {are} {what} {_but(bitmap, wrong, 1)}",
+        found=_bit(bitmap, ino, 1),
+        expected=check.inode_evidence(ino, "nlink", record.nlink),
+        repair=_repair(wrong, "clear"),
+        changes=_changes(check, bitmap, wrong, to=0),
+    )
+
+
+def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: int | None) -> None:
+    start = check.geometry.data_start
+    which = _in_words("block", wrong, start)
+    verb = "belongs to" if wrong.bits == 1 else "belong to"
+    if owner is None:  # found by no pointer: kept for a repair that was declined
+        whom = "a file"
+        expected = Evidence("inode table", check.geometry.inode_table_start, 0, "an owner")
+    else:
+        whom = check.named(owner)
+        if wrong.bits > 1:
+            whom = f"files, the first of them to {whom},"
+        block, offset = check.geometry.inode_location(owner)
+        value = f"a pointer to block {start + wrong.first}"
+        expected = Evidence(f"inode {owner}", block, offset, value)
+    check.report(
+        DATA_BIT_0,
+        f"{which} {verb} {whom} {_but(bitmap, wrong, 0)}",
+        found=_bit(bitmap, wrong.first, 0),
+        expected=expected,
+        repair=_repair(wrong, "set"),
+        changes=_changes(check, bitmap, wrong, to=1),
+        ino=owner,
+    )
+
+
+def _report_blocks_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
+    which = _in_words("block", wrong, check.geometry.data_start)
+    verb = "belongs to" if wrong.bits == 1 else "belong to"
+    table = check.geometry.inode_table_start
+    value = f"no inode that points to block {check.geometry.data_start + wrong.first}"
+    check.report(
+        DATA_BIT_1,
+        f"{which} {verb} no inode {_but(bitmap, wrong, 1)}",
+        found=_bit(bitmap, wrong.first, 1),
+        expected=Evidence("inode table", table, 0, value),
+        repair=_repair(wrong, "clear"),
+        changes=_changes(check, bitmap, wrong, to=0),
+    )
+
+
+def _report_past(check: Check, bitmap: _Bitmap, which: Rule, wrong: _Wrong | None) -> None:
+    if wrong is None:
+        return
+    field = "inode_count" if bitmap.kind is Kind.INODE_BITMAP else "block_count"
+    value = getattr(check.geometry, field)
+    bits = "bit is" if wrong.bits == 1 else "bits are"
+    check.report(
+        which,
+        f"the {bitmap.name} has {bitmap.count} bits, and {wrong.bits} {bits} 0 past its end, "
+        "where all are 1 so that nothing is allocated there",
+        found=_bit(bitmap, wrong.first, 0),
+        expected=_superblock_field(field, value),
+        repair=_repair(wrong, "set"),
+        changes=_changes(check, bitmap, wrong, to=1),
+    )
+
+
+# -- the superblock's part --------------------------------------------------------
+
+
+def check_state(check: Check) -> None:
+    """Compare free counts and state with what the check has left.
+
+    The last pass.  In state 2 the counts are a hint (FORMAT 3.4), and are put
+    right together with the state.  With a repair declined, the image is left in
+    state 2, so that nobody mounts it, and the counts as they are.  A clean image
+    is not changed; after any repair `checked_ns` is the time of the check.
+    """
+    stored = check.stored_superblock()
+    left = _free_counts(check)
+    wrong = [name for name, most in _limits(check) if getattr(stored, name) > most]
+    if stored.state == STATE_CLEAN and not check.has_unrepaired:
+        wrong = [name for name in left if getattr(stored, name) != left[name]]
+    for name in wrong:
+        _report_count(check, name, getattr(stored, name), left[name])
+    if stored.state == STATE_MOUNTED:
+        _report_not_unmounted(check, left)
+    elif stored.state != STATE_CLEAN:
+        _report_state_value(check, stored.state, left)
+    _seal(check)
+    check.superblock = check.stored_superblock()
+
+
+def _superblock_field(name: str, value: object) -> Evidence:
+    return Evidence(f"superblock field {name}", 0, SUPERBLOCK_OFFSET[name], str(value))
+
+
+def _limits(check: Check) -> tuple[tuple[str, int], tuple[str, int]]:
+    """What the counts can be at most, in any state."""
+    geometry = check.geometry
+    inodes = geometry.inode_count - RESERVED_INODES
+    return ("free_block_count", geometry.data_blocks), ("free_inode_count", inodes)
+
+
+def _free_counts(check: Check) -> dict[str, int]:
+    """Free blocks and inodes: what is in use subtracted, or the bits that are 0."""
+    geometry = check.geometry
+    if check.has_unrepaired:
+        inodes, blocks = _inode_bitmap(check), _data_bitmap(check)
+        return {
+            "free_block_count": _zeroes(check, blocks),
+            "free_inode_count": min(_zeroes(check, inodes), geometry.inode_count - RESERVED_INODES),
+        }
+    reserved = sum(ino not in check.inodes for ino in range(RESERVED_INODES))
+    return {
+        "free_block_count": geometry.data_blocks - check.blocks.used,
+        "free_inode_count": geometry.inode_count - reserved - len(check.inodes),
+    }
+
+
+def _zeroes(check: Check, bitmap: _Bitmap) -> int:
+    """Bits of a bitmap that are 0, as they are on the disk with all repairs."""
+    zeroes = 0
+    for index in range(ceil_div(bitmap.count, bitmap.per_block)):
+        covered = min(bitmap.count - index * bitmap.per_block, bitmap.per_block)
+        bits = int.from_bytes(check.overlay.block(bitmap.start + index), "little")
+        zeroes += covered - (bits & ((1 << covered) - 1)).bit_count()
+    return zeroes
+
+
+def _report_count(check: Check, name: str, found: int, counted: int) -> None:
+    geometry = check.geometry
+    which, what, structure, start = (
+        (FREE_BLOCKS, "data blocks", "data bitmap", geometry.data_bitmap_start)
+        if name == "free_block_count"
+        else (FREE_INODES, "inodes", "inode bitmap", geometry.inode_bitmap_start)
+    )
+    check.report(
+        which,
+        f"the superblock counts {found} free {what}, but {counted} are free",
+        found=_superblock_field(name, found),
+        expected=Evidence(structure, start, 0, f"{counted} bits are 0"),
+        repair=f"set {name} to {counted}",
+        changes=check.superblock_changes(**{name: counted}),
+    )
+
+
+def _report_not_unmounted(check: Check, left: dict[str, int]) -> None:
+    repairable = not check.has_unrepaired
+    check.report(
+        NOT_UNMOUNTED,
+        "the image was not cleanly unmounted: its state is still 2 (mounted)",
+        found=_superblock_field("state", STATE_MOUNTED),
+        expected=Evidence("superblock", 0, 0, "an image that nobody has mounted"),
+        repair=(
+            f"set it to 1 (clean), with {left['free_block_count']} free blocks and "
+            f"{left['free_inode_count']} free inodes"
+            if repairable
+            else "it stays so until everything else is repaired"
+        ),
+        changes=check.superblock_changes(state=STATE_CLEAN, **left, **_recovered(check))
+        if repairable
+        else (),
+        can_repair=repairable,
+    )
+
+
+def _recovered(check: Check) -> dict[str, int]:
+    """Nothing waits in the journal any more, once a check is through."""
+    flags = check.stored_superblock().feature_incompat
+    return {"feature_incompat": flags & ~FEATURE_INCOMPAT_RECOVER}
+
+
+def _report_state_value(check: Check, state: int, left: dict[str, int]) -> None:
+    new, words, counts = STATE_CLEAN, "clean", left
+    if check.has_unrepaired:
+        new, words, counts = STATE_MOUNTED, "mounted, until everything else is repaired", {}
+    check.report(
+        STATE_VALUE,
+        f"the superblock's state is {state}, which means nothing",
+        found=_superblock_field("state", state),
+        expected=Evidence("superblock", 0, 0, "a filesystem that is clean or mounted"),
+        repair=f"set it to {new} ({words})",
+        changes=check.superblock_changes(state=new, **counts),
+    )
+
+
+def _seal(check: Check) -> None:
+    """Note when the check was, or that something is left; only if there are repairs.
+
+    Belongs to no finding: it is what any repair has for a consequence.
+    """
+    if not check.overlay.edits:
+        return
+    if check.has_unrepaired:
+        changes = check.superblock_changes(state=STATE_MOUNTED)
+    else:
+        changes = check.superblock_changes()
+    for change in changes:
+        edit = check.overlay.plan(*change)
+        if edit is not None:
+            check.overlay.apply(edit)

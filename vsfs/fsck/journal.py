@@ -1,0 +1,174 @@
+"""The journal: replayed before anything else is looked at, and checked itself.
+
+A committed transaction that waits in the log belongs to the filesystem: without
+it, the other passes would judge a state that was never meant to be seen
+(OSTEP 42.3).  So it is installed first, in memory like every repair.  Whether
+inode 1 is a journal at all is known after pass 1, and checked then.
+"""
+
+from __future__ import annotations
+
+from vsfs.device import Kind
+from vsfs.errors import Corrupt
+from vsfs.fsck.context import Change, Check, counted
+from vsfs.fsck.findings import Evidence, rule
+from vsfs.fsck.inodes import restore_byte
+from vsfs.fsck.pointers import all_arrays
+from vsfs.journal import Journal, Waiting, journal_blocks
+from vsfs.layout import (
+    FEATURE_COMPAT_JOURNAL,
+    FEATURE_INCOMPAT_RECOVER,
+    INODE_SIZE,
+    JOURNAL_INO,
+    JournalHeader,
+    encode_journal,
+)
+
+_TAUGHT = "OSTEP 42.3 Journaling (or Write-Ahead Logging)"
+
+REPLAY = rule(
+    711,
+    "journal-replay",
+    "No committed transaction waits in the journal of a clean filesystem.",
+    "The journal: its header has a right checksum, so the transaction is whole.",
+    _TAUGHT,
+    is_safe=True,
+)
+HEADER = rule(
+    712,
+    "journal-header",
+    "A journal begins with a header that names blocks of the filesystem.",
+    "The filesystem as it is: what such a header says cannot be followed.",
+    _TAUGHT,
+    is_safe=False,
+)
+NO_JOURNAL = rule(
+    713,
+    "journal-inode",
+    "Inode 1 is a file of whole blocks when the superblock says that there is a journal.",
+    "Inode 1: what is not there cannot be used. tune.vsfs -j makes a new one.",
+    _TAUGHT,
+    is_safe=False,
+)
+RECOVER = rule(
+    714,
+    "journal-flag",
+    "The flag that a journal is to be replayed is set only where there is a journal.",
+    "The other flag, and inode 1.",
+    _TAUGHT,
+    is_safe=False,
+)
+
+
+def replay_journal(check: Check) -> None:
+    """Install what waits in the journal; the superblock may be another one then."""
+    flags = check.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
+    if not check.has_journal:
+        if flags:
+            _report_flag(check)
+        return
+    restore_byte(check, JOURNAL_INO)
+    try:
+        journal = Journal(check.overlay, check.geometry)
+    except Corrupt:
+        return  # see check_journal
+    try:
+        waiting = journal.waiting()
+    except Corrupt as error:
+        _report_header(check, journal, error)
+        return
+    if flags and waiting is not None:
+        _report_replay(check, journal, waiting)
+
+
+def check_journal(check: Check) -> None:
+    """Rule 713, after pass 1."""
+    if not check.has_journal:
+        return
+    inode = check.inodes.get(JOURNAL_INO)
+    try:
+        if inode is not None:
+            journal_blocks(inode.record, check.geometry, check.overlay.block)
+            return
+        found = check.inode_evidence(JOURNAL_INO, "nlink", 0)
+        problem = "it is not in use"
+    except Corrupt as error:
+        found = Evidence("inode 1", error.block, error.offset, error.found)
+        problem = f"it has {error.found} instead of {error.expected}"
+    flags = check.superblock.feature_compat
+    block_no, offset = check.geometry.inode_location(JOURNAL_INO)
+    check.report(
+        NO_JOURNAL,
+        f"the superblock says that inode 1 holds a journal, but {problem}",
+        found=found,
+        expected=check.superblock_evidence("feature_compat", f"{flags:#x}"),
+        repair="go on without a journal",
+        changes=[
+            Change(block_no, offset, bytes(INODE_SIZE), Kind.INODE_TABLE),
+            *check.superblock_changes(
+                feature_compat=flags & ~FEATURE_COMPAT_JOURNAL,
+                feature_incompat=check.superblock.feature_incompat & ~FEATURE_INCOMPAT_RECOVER,
+            ),
+        ],
+        lost="the transaction that waited in it, if one did",
+    )
+    check.superblock = check.stored_superblock()
+    if inode is not None:
+        del check.inodes[JOURNAL_INO]
+        for array in all_arrays(check, inode, set()):
+            for block_no in filter(None, array.values):
+                check.release_block(block_no)
+
+
+def _report_flag(check: Check) -> None:
+    flags = check.superblock.feature_incompat
+    check.report(
+        RECOVER,
+        "the superblock says that a journal is to be replayed, but also that there is none",
+        found=check.superblock_evidence("feature_incompat", f"{flags:#x}"),
+        expected=check.superblock_evidence("feature_compat", "no journal"),
+        repair="clear the flag",
+        changes=check.superblock_changes(feature_incompat=flags & ~FEATURE_INCOMPAT_RECOVER),
+    )
+    check.superblock = check.stored_superblock()
+
+
+def _report_header(check: Check, journal: Journal, error: Corrupt) -> None:
+    header = encode_journal(JournalHeader(0, ()), [])
+    check.report(
+        HEADER,
+        f"the journal's header has {error.found} where {error.expected} should be",
+        found=Evidence("journal header", error.block, error.offset, error.found),
+        expected=check.inode_evidence(JOURNAL_INO, "direct", f"the header in block {error.block}"),
+        repair="write an empty header",
+        changes=[Change(journal.blocks[0], 0, header, Kind.JOURNAL)],
+        lost="the transaction that waited in it, if one did",
+    )
+
+
+def _report_replay(check: Check, journal: Journal, waiting: Waiting) -> None:
+    header = encode_journal(JournalHeader(waiting.sequence, ()), [])
+    count = counted(len(waiting.blocks), "block")
+    size = check.geometry.block_size
+    check.report(
+        REPLAY,
+        f"transaction {waiting.sequence} was committed, and its {count} may not be in their places",
+        found=Evidence("journal header", journal.blocks[0], 4, str(len(waiting.blocks))),
+        expected=check.superblock_evidence("feature_incompat", "a journal to be replayed"),
+        repair=f"install the {count} from the journal",
+        changes=[
+            *(
+                Change(block_no, 0, content[:size], _kind(check, block_no))
+                for block_no, content in waiting.blocks
+            ),
+            Change(journal.blocks[0], 0, header, Kind.JOURNAL),
+        ],
+    )
+    check.superblock = check.stored_superblock()
+
+
+def _kind(check: Check, block_no: int) -> Kind:
+    """What a block holds, by its region; of data blocks it does not matter."""
+    kinds = (Kind.SUPERBLOCK, Kind.INODE_BITMAP, Kind.DATA_BITMAP, Kind.INODE_TABLE, Kind.DIRECTORY)
+    region = check.geometry.region_of(block_no)
+    return kinds[check.geometry.regions.index(region)]
