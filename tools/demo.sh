@@ -70,4 +70,9 @@ run umount mnt
 tell "Look inside: every structure on the disk"
 run vsfs-inspect disk.img
 
+tell "Break it: write a zero where the data bitmap begins, and let fsck.vsfs explain"
+run "printf '\\0' | dd of=disk.img bs=1 seek=8192 conv=notrunc status=none"
+run "fsck.vsfs -v -y disk.img || true"
+run fsck.vsfs -n disk.img
+
 tell "Try more: vsfs-inspect $work/disk.img inode /numbers.txt"

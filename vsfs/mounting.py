@@ -47,6 +47,8 @@ COMMIT_INTERVAL: Final = 5.0  # seconds, as ext4's commit=5
 #: Blocks that a rename changes beside the data bitmap: four inodes, three directory
 #: blocks, a bitmap block of inodes, the superblock, and to let a directory grow.
 _FEW_BLOCKS: Final = 12
+_READ_ONLY_NOW: Final = "; the filesystem is read-only from now on, unmount it and run fsck.vsfs"
+_MOST_DAMAGE: Final = 100  # lines in the log about damage
 _DAY_NS: Final = 24 * 60 * 60 * 10**9
 
 P = ParamSpec("P")
@@ -157,6 +159,7 @@ class Mounted:
         self.cache = BufferCache(self.device, self.geometry)
         self._assemble()
         self._deferred: list[Inode] = []
+        self._damage: set[tuple[int, int]] = set()  # block, offset: told in the log
         self._committer: threading.Thread | None = None
         self._closing = threading.Event()
         root = self.inodes.get(ROOT_INO)
@@ -175,6 +178,8 @@ class Mounted:
             self._repair(device)  # of one with a journal: where the last mount has met damage
             if self._has(FEATURE_COMPAT_JOURNAL):
                 self.journal = Journal(device, self.geometry)
+                if not self.read_only:
+                    self.journal.resume()
             return device
         self.journal = Journal(device, self.geometry)
         if self.read_only:
@@ -358,11 +363,14 @@ class Mounted:
         filesystem is not marked clean, so that the next mount for writing has it
         checked.
         """
-        log.error("%s", error)
+        place = (error.block, error.offset)
+        if place not in self._damage and len(self._damage) < _MOST_DAMAGE:
+            self._damage.add(place)
+            consequence = "" if self.read_only else _READ_ONLY_NOW
+            log.error("%s%s", error, consequence)
         if self.read_only:
             return
         self.read_only = True
-        log.error("the filesystem is read-only from now on; unmount it and run fsck.vsfs")
         with contextlib.suppress(OSError):
             self.cache.commit()
             if self.journal is not None:  # only now, or a crash would leave half of that commit

@@ -30,11 +30,16 @@ class Clock:
 
 
 def blank(
-    size: int = 256 * KIB, *, block_size: int = 4096, inode_count: int | None = None
+    size: int = 256 * KIB,
+    *,
+    block_size: int = 4096,
+    inode_count: int | None = None,
+    journal_blocks: int | None = None,
 ) -> MemoryDevice:
-    """A freshly made filesystem in memory."""
+    """A freshly made filesystem in memory; with a journal if `journal_blocks` says so."""
     device = MemoryDevice(bytearray(size))
-    make(device, plan(size, block_size=block_size, inode_count=inode_count), IDENTITY)
+    geometry = plan(size, block_size=block_size, inode_count=inode_count)
+    make(device, geometry, IDENTITY, journal_blocks=journal_blocks)
     return device
 
 
