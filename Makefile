@@ -5,7 +5,7 @@
 SOURCES := pyproject.toml README.md $(wildcard vsfs/*.py vsfs/*/*.py tools/*.py)
 BIN := .venv/bin
 
-.PHONY: help demo test lint images fuzz clean
+.PHONY: help demo test lint images fuzz bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make images make the sample images in images/ again"
 	@echo "make fuzz   break images until something else breaks (FUZZ_ARGS=-max_total_time=60)"
+	@echo "make bench  VSFS beside fuse2fs, a floor and ext4 (BENCH_ARGS='--rounds 3 --only create')"
 	@echo "make clean  remove what the others made"
 
 demo: .venv/.installed-demo
@@ -34,6 +35,10 @@ images: .venv/.installed-demo
 fuzz: .venv/.installed-test
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=2.3' || true
 	@$(BIN)/python -m tests.fuzz.fuzz $(FUZZ_ARGS)
+
+# as root, so that caches can be dropped and ext4 mounted; otherwise it does without
+bench: .venv/.installed-bench
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 # demo: no extra packages; test and lint: the extras of pyproject.toml
 .venv/.installed-%: $(SOURCES) tools/setup.sh

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 import vsfs
+from tests.support.crash_order import OrderCheckingDevice
 from tests.support.images import ALICE, ROOT, as_user, blank, image_of, mount
 from tests.support.rawwalk import walk
 
@@ -31,8 +32,12 @@ MakeFs = Callable[..., vsfs.FileSystem]
 
 @pytest.fixture
 def make_fs() -> Iterator[MakeFs]:
-    """Makes filesystems in memory; each is unmounted and checked at the end."""
+    """Makes filesystems in memory; each is unmounted and checked at the end.
+
+    So is the order of all its writes.
+    """
     made: list[vsfs.FileSystem] = []
+    watched: list[OrderCheckingDevice] = []
 
     def make_one(
         size: int = 256 * 1024,
@@ -43,13 +48,15 @@ def make_fs() -> Iterator[MakeFs]:
         **options: Any,
     ) -> vsfs.FileSystem:
         device = blank(size, block_size=block_size, inode_count=inode_count)
-        made.append(mount(device, user, **options))
+        watched.append(OrderCheckingDevice(device))
+        made.append(mount(watched[-1], user, **options))
         return made[-1]
 
     yield make_one
     for fs in made:
         fs.unmount()
         assert walk(image_of(fs)).findings == []
+    assert [what for device in watched for what in device.violations] == []
 
 
 @pytest.fixture

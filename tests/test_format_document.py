@@ -32,6 +32,7 @@ STRUCTURES: Final[dict[str, Any]] = {
     "inode": layout.INODE,
     "attributes": layout.ATTRIBUTES,
     "record": layout.RECORD,
+    "journal": layout.JOURNAL,
 }
 
 _HEAD: Final = "| # | offset | width | type | name | meaning |"
@@ -170,6 +171,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "inode fields": lambda: field_table(layout.INODE),
     "attributes fields": lambda: field_table(layout.ATTRIBUTES),
     "record fields": lambda: field_table(layout.RECORD),
+    "journal fields": lambda: field_table(layout.JOURNAL),
     "limits": limits_table,
     "example": example,
 }

@@ -62,10 +62,15 @@ def scatter(fs: vsfs.FileSystem, block_size: int, blocks: int) -> None:
     fs.unlink("/gone")
 
 
-@pytest.mark.parametrize("block_size", sorted(LARGEST))
-def test_a_file_holds_what_a_bytearray_holds(block_size: int) -> None:
+@pytest.mark.parametrize(
+    ("block_size", "journal_blocks"),
+    # the smallest journal: what changes many blocks is done in steps
+    [*((size, None) for size in sorted(LARGEST)), (512, 16), (1024, 16)],
+)
+def test_a_file_holds_what_a_bytearray_holds(block_size: int, journal_blocks: int | None) -> None:
     largest = LARGEST[block_size]
-    device = blank(largest * 4 // block_size * block_size, block_size=block_size)
+    size = largest * 4 // block_size * block_size
+    device = blank(size, block_size=block_size, journal_blocks=journal_blocks)
     with mount(device) as fs:
         scatter(fs, block_size, largest // block_size)
     file = LibraryFile(device)

@@ -28,7 +28,8 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.buffer": ("vsfs.device", "vsfs.layout"),
     "vsfs.journal": ("vsfs.buffer", "vsfs.validate"),
     "vsfs.mkfs": ("vsfs.journal",),
-    "vsfs.rawimage": ("vsfs.device", "vsfs.validate"),
+    "vsfs.tune": ("vsfs.mkfs",),
+    "vsfs.rawimage": ("vsfs.journal",),
     "vsfs.fsck.findings": ("vsfs.device",),
     "vsfs.fsck.overlay": ("vsfs.fsck.findings",),
     "vsfs.fsck.usage": (),
@@ -39,17 +40,23 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.fsck.attributes": ("vsfs.fsck.blocks",),
     "vsfs.fsck.records": ("vsfs.fsck.context",),
     "vsfs.fsck.restore": ("vsfs.fsck.records", "vsfs.fsck.pointers"),
-    "vsfs.fsck.directories": ("vsfs.fsck.restore",),
-    "vsfs.fsck.inode_fields": ("vsfs.fsck.directories",),
-    "vsfs.fsck.sharing": ("vsfs.fsck.blocks", "vsfs.fsck.inode_fields"),
-    "vsfs.fsck.inodes": ("vsfs.fsck.inode_fields", "vsfs.fsck.attributes", "vsfs.fsck.crc"),
+    "vsfs.fsck.entry_types": ("vsfs.fsck.records",),
+    "vsfs.fsck.chains": ("vsfs.fsck.records",),
+    "vsfs.fsck.dots": ("vsfs.fsck.chains",),
+    "vsfs.fsck.directories": ("vsfs.fsck.restore", "vsfs.fsck.dots", "vsfs.fsck.entry_types"),
+    "vsfs.fsck.inode_fields": ("vsfs.fsck.entry_types",),
+    "vsfs.fsck.sharing": ("vsfs.fsck.blocks", "vsfs.fsck.inode_fields", "vsfs.fsck.restore"),
+    "vsfs.fsck.strays": ("vsfs.fsck.inode_fields", "vsfs.fsck.crc"),
+    "vsfs.fsck.inodes": ("vsfs.fsck.strays", "vsfs.fsck.attributes"),
     "vsfs.fsck.journal": ("vsfs.fsck.inodes", "vsfs.journal"),
     "vsfs.fsck.lost_found": ("vsfs.fsck.restore",),
     "vsfs.fsck.tree": ("vsfs.fsck.lost_found",),
     "vsfs.fsck.links": ("vsfs.fsck.records",),
     "vsfs.fsck.bitmaps": ("vsfs.fsck.pointers",),
     "vsfs.fsck.geometry_search": ("vsfs.fsck.overlay", "vsfs.mkfs", "vsfs.validate"),
-    "vsfs.fsck.superblock": ("vsfs.fsck.context", "vsfs.fsck.crc", "vsfs.fsck.geometry_search"),
+    "vsfs.fsck.superblock_fields": ("vsfs.fsck.context",),
+    "vsfs.fsck.cut_off": ("vsfs.fsck.superblock_fields",),
+    "vsfs.fsck.superblock": ("vsfs.fsck.cut_off", "vsfs.fsck.crc", "vsfs.fsck.geometry_search"),
     "vsfs.fsck.write": ("vsfs.fsck.findings", "vsfs.layout"),
     "vsfs.fsck": (
         "vsfs.fsck.superblock",
@@ -85,8 +92,11 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.describe": ("vsfs.rawimage",),
     "vsfs.describe_block": ("vsfs.describe",),
     "vsfs.describe_fragments": ("vsfs.describe",),
-    "vsfs.populate": ("vsfs.filesystem",),
-    "vsfs.fuse_adapter": ("vsfs.volume",),
+    "vsfs.describe_journal": ("vsfs.describe_block",),
+    "vsfs.populate": ("vsfs.filesystem", "vsfs.mkfs"),
+    "vsfs.serving": ("vsfs.volume",),
+    "vsfs.fuse_adapter": ("vsfs.serving",),
+    "vsfs.llfuse_adapter": ("vsfs.serving",),
     "vsfs": ("vsfs.filesystem", "vsfs.mkfs"),
     "vsfs_tools": (),
     "vsfs_tools.sizes": (),
@@ -96,14 +106,17 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.inspect_layout": ("vsfs_tools.inspect_output", "vsfs_tools.sizes"),
     "vsfs_tools.inspect_blocks": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_fragments": ("vsfs_tools.inspect_output",),
+    "vsfs_tools.inspect_journal": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_text": (
         "vsfs_tools.inspect_layout",
         "vsfs_tools.inspect_blocks",
         "vsfs_tools.inspect_fragments",
+        "vsfs_tools.inspect_journal",
     ),
     "vsfs_tools.inspect": (
         "vsfs.describe_block",
         "vsfs.describe_fragments",
+        "vsfs.describe_journal",
         "vsfs_tools.present",
         "vsfs_tools.inspect_text",
     ),
@@ -117,7 +130,14 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs_tools.fsck_json",
     ),
     "vsfs_tools.mkfs": ("vsfs", "vsfs.populate", "vsfs_tools.messages", "vsfs_tools.sizes"),
-    "vsfs_tools.mount": ("vsfs.fuse_adapter", "vsfs_tools.messages"),
+    "vsfs_tools.tune": (
+        "vsfs",
+        "vsfs.tune",
+        "vsfs_tools.present",
+        "vsfs_tools.inspect_output",
+        "vsfs_tools.sizes",
+    ),
+    "vsfs_tools.mount": ("vsfs.fuse_adapter", "vsfs.llfuse_adapter", "vsfs_tools.messages"),
     "vsfs_tools.demo": ("vsfs", "vsfs_tools.inspect"),
 }
 
@@ -125,6 +145,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
 OUTSIDE: Final[dict[str, set[str]]] = {
     "construct": {"vsfs.layout"},
     "fuse": {"vsfs.fuse_adapter", "vsfs_tools.mount"},
+    "llfuse": {"vsfs.llfuse_adapter", "vsfs_tools.mount"},
     "rich": {module for module in MAY_IMPORT if module.startswith("vsfs_tools.")},
 }
 
@@ -254,9 +275,8 @@ def test_every_form_of_import_is_seen(statement: str, expected: set[str]) -> Non
     ],
 )
 def test_using_the_library_loads_neither_fuse_nor_rich(use: str) -> None:
-    script = (
-        f"{use}; import sys; print(*{{'fuse', 'rich', 'vsfs.fuse_adapter'}} & {{*sys.modules}})"
-    )
+    late = {"fuse", "llfuse", "rich", "vsfs.serving"}
+    script = f"{use}; import sys; print(*{late} & {{*sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(folder_of("vsfs").parent)},

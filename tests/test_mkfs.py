@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vsfs
-from tests.support.images import IDENTITY, KIB, errno_of
+from tests.support.images import IDENTITY, KIB, blank, errno_of
 from tests.support.rawwalk import walk
 from vsfs import mkfs
 from vsfs.device import Access, FailingDevice, FileDevice, Kind, MemoryDevice, RecordingDevice
@@ -306,3 +306,55 @@ def test_a_new_filesystem_is_unmounted_and_was_never_mounted(tmp_path: Path) -> 
     device = FileDevice(image, read_only=True)
     assert struct.unpack("<I", device.read(0, 4, 68)) == (1,)
     device.close()
+
+
+# -- the journal --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block_size", "blocks"), [(512, 16), (512, 124), (1024, 100), (4096, 16), (65536, 20)]
+)
+def test_a_journal_lies_behind_the_root_directory(block_size: int, blocks: int) -> None:
+    device = blank(200 * block_size, block_size=block_size, journal_blocks=blocks)
+    found = walk(device.image)
+    assert found.findings == []
+    start = plan(200 * block_size, block_size=block_size).data_start
+    assert found.journal == (*range(start + 1, start + 1 + blocks),)
+    without = walk(blank(200 * block_size, block_size=block_size).image)
+    assert without.free_blocks - found.free_blocks == blocks + 1
+    assert without.free_inodes == found.free_inodes
+    assert found.paths == without.paths
+
+
+def test_without_a_journal_an_image_is_as_before() -> None:
+    with_none = blank(journal_blocks=None)
+    assert with_none.image == blank().image
+    assert struct.unpack_from("<2I", with_none.image, 8) == (0, 0)
+
+
+def test_a_default_journal_is_the_one_of_its_size(tmp_path: Path) -> None:
+    for name, blocks in (("a", mkfs.DEFAULT_JOURNAL), ("b", 64)):
+        format_image(tmp_path / name, 4 * MIB, identity=IDENTITY, journal_blocks=blocks)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("blocks", [0, 15, 1021, -2])
+def test_a_journal_of_an_impossible_size_touches_nothing(tmp_path: Path, blocks: int) -> None:
+    image = tmp_path / "disk.img"
+    with pytest.raises(ImpossibleSize, match="16 to 1020"):
+        format_image(image, 64 * MIB, journal_blocks=blocks)
+    assert not image.exists()
+    device = MemoryDevice(bytearray(64 * MIB))
+    with pytest.raises(ImpossibleSize):
+        make(device, plan(64 * MIB), IDENTITY, journal_blocks=blocks)
+    assert not any(device.image)
+
+
+def test_old_bytes_where_the_journal_comes_are_no_transaction(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"JRNL\x01\x00" * 50_000)
+    format_image(image, force=True, journal_blocks=16)
+    assert walk(image.read_bytes()).findings == []
+    with vsfs.FileSystem.open(image) as fs:
+        fs.mkdir("/a")
+    assert walk(image.read_bytes()).findings == []

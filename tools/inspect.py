@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from vsfs import describe
 from vsfs.device import FileDevice
 from vsfs.errors import Corrupt
+from vsfs.layout import FEATURE_INCOMPAT_RECOVER
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
 from .inspect_output import printer_for_stdout, safe
@@ -147,6 +148,12 @@ def _fragments(image: RawImage, arguments: argparse.Namespace) -> Values:
     return describe_fragments(image, None if what is None else _locate(image, what, follow=True))
 
 
+def _journal(image: RawImage, _: argparse.Namespace) -> Values:
+    from vsfs.describe_journal import describe_journal  # noqa: PLC0415
+
+    return describe_journal(image)
+
+
 def _file(image: RawImage, arguments: argparse.Namespace) -> Values:
     return describe.describe_file(image, _locate(image, arguments.what, follow=True))
 
@@ -218,6 +225,12 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
         _fragments,
         lambda report, values: report.fragments(values),
     ),
+    "journal": _Command(
+        "its header, and the transaction that waits in it",
+        None,
+        _journal,
+        lambda report, values: report.journal(values),
+    ),
     "cat": _Command(
         "the bytes of a file; a deleted one has only its number",
         "N|/PATH",
@@ -261,11 +274,29 @@ def _inspect(arguments: argparse.Namespace) -> int:
             raise
         if image.damage and arguments.command not in (None, "super"):
             fail(PROGRAM, f"warning: {image.damage}")
+        if arguments.command != "journal":
+            _warn_of_transaction(image, arguments.image)
         _run(image, arguments)
     finally:
         device.close()
     sys.stdout.flush()
     return 0
+
+
+def _warn_of_transaction(image: RawImage, path: str) -> None:
+    """Say that the bytes are not yet what the next mount makes of them."""
+    if not image.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER:
+        return
+    try:
+        waiting = image.journal.waiting() if image.journal else None
+    except Corrupt:
+        return  # it is shown by the command about it
+    if waiting is not None:
+        fail(
+            PROGRAM,
+            f"warning: transaction {waiting.sequence} waits in the journal, and this is the state "
+            f"before it; to see what it changes: {PROGRAM} {safe(path)} journal",
+        )
 
 
 def _run(image: RawImage, arguments: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ Values = dict[str, Any]
 
 _FIELD_ROW: Final = 8  # bytes on a line with a meaning
 _DUMP_ROW: Final = 16  # bytes on a line without
+_JOURNAL: Final = 1  # its inode
 _MEANING_AT: Final = 3 * _FIELD_ROW + 1  # columns behind the offset
 
 
@@ -44,8 +45,13 @@ def _owner_spans(owner: Values) -> Iterator[Span]:
         yield f"block of pointers{levels} from file block {owner['file_block']} on"
     elif owner["role"] == "attributes":
         yield "extended attributes"
+    elif owner["role"] == "journal":
+        yield f"log[{owner['file_block'] - 1}]" if owner["file_block"] else "header"
     else:
         yield f"{owner['role']}[{owner['file_block']}]"
+    if owner["ino"] == _JOURNAL:
+        yield " of the journal (inode 1)"
+        return
     path = "a file without a name" if owner["path"] is None else safe(owner["path"])
     yield " of "
     yield path, "title"

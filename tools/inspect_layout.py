@@ -20,7 +20,7 @@ _GROUPS_IN_A_ROW: Final = 4
 _GROUP_WIDTH: Final = 2 * _GROUP - 1
 _GAP: Final = "   "
 _MARKS: Final = {"all": "*", "some": "+", "none": "."}
-_LABELS: Final = {"I": "Inodes", "D": " Data Region "}
+_LABELS: Final = {"I": "Inodes", "D": " Data Region ", "J": " Journal "}
 
 
 def print_layout(printer: Printer, name: str, values: Values) -> None:
@@ -33,7 +33,8 @@ def print_layout(printer: Printer, name: str, values: Values) -> None:
     per_row = _GROUP * _GROUPS_IN_A_ROW
     for at in range(0, len(cells), per_row):
         _print_row(printer, cells[at : at + per_row])
-    _print_key(printer, values["blocks_per_cell"])
+    has_journal = any(cell["letter"] == "J" for cell in cells)
+    _print_key(printer, values["blocks_per_cell"], has_journal=has_journal)
     printer.line()
     _print_regions(printer, values["regions"])
 
@@ -96,8 +97,9 @@ def _numbers(group: list[Values]) -> str:
     return text.ljust(_GROUP_WIDTH) if len(text) <= _GROUP_WIDTH else f"{first:<{_GROUP_WIDTH}}"
 
 
-def _print_key(printer: Printer, per_cell: int) -> None:
-    printer.line("S superblock  i inode bitmap  d data bitmap  I inode table  D data")
+def _print_key(printer: Printer, per_cell: int, *, has_journal: bool) -> None:
+    journal = "  J journal" if has_journal else ""
+    printer.line(f"S superblock  i inode bitmap  d data bitmap  I inode table  D data{journal}")
     printer.line("* in use  + some of its inodes or blocks in use  . free")
     if per_cell > 1:
         printer.line(f"Each letter stands for {per_cell} blocks, fewer at the end of a region.")

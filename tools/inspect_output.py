@@ -31,6 +31,7 @@ _COLOURS: Final = {
     "d": "bold yellow",
     "I": "bold cyan",
     "D": "bold green",
+    "J": "bold blue",
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .inspect_blocks import print_block
 from .inspect_fragments import print_fragments
+from .inspect_journal import print_journal
 from .inspect_layout import print_layout
 from .inspect_output import Cell, Column, Printer, Span, safe
 
@@ -156,6 +157,7 @@ class Report:
             f"{ino:>5}  {permissions}  {said['nlink']:>5}  {owner:<9}  {said['size']:>10}  ",
             f"{said['blocks']:>6}  {_pieces_text(values):<22}  ",
             *_name_spans(values),
+            ("(the journal)", "minor") if values["reserved"] else "",
         )
 
     def _fields(self, values: Values) -> None:
@@ -216,6 +218,10 @@ class Report:
         """The runs of each file, and how they are in total."""
         print_fragments(self._printer, values)
 
+    def journal(self, values: Values) -> None:
+        """Its header, and the transaction that waits in it."""
+        print_journal(self._printer, self._name, values)
+
     def block(self, values: Values) -> None:
         """Its owner, and its bytes beside what they mean."""
         print_block(self._printer, values)
@@ -238,7 +244,7 @@ def _count(number: int, noun: str) -> str:
 def _state(values: Values) -> str:
     """In a few words, what an inode is."""
     if values["reserved"]:
-        return "reserved"
+        return "the journal" if values["type"] else "reserved"
     if values["type"] is None:
         return "free, never used"
     if not values["in_use"]:

@@ -160,10 +160,10 @@ def _measure(arguments: argparse.Namespace, geometry: Geometry) -> Needs:
 
     with _about_the_files(arguments):
         needs = measure(arguments.directory, geometry, image=arguments.image)
-    if needs.fit(geometry):
+    if needs.fit(geometry, arguments.journal):
         return needs
-    inodes, blocks = needs.missing(geometry)
-    free_inodes, free_blocks = room(geometry)
+    inodes, blocks = needs.missing(geometry, arguments.journal)
+    free_inodes, free_blocks = room(geometry, arguments.journal)
     wanted, there = [], []
     if inodes:
         wanted.append(_count(needs.inodes, "inode"))
@@ -187,7 +187,7 @@ def _advice(arguments: argparse.Namespace, geometry: Geometry, needs: Needs) -> 
     sizes = _sizes(arguments)
     with_inodes = sizes | {"inode_count": needs.inodes + RESERVED_INODES}
     more_inodes = f"-N {with_inodes['inode_count']}"
-    missing_inodes, missing_blocks = needs.missing(geometry)
+    missing_inodes, missing_blocks = needs.missing(geometry, arguments.journal)
     if not missing_blocks:
         image_size = geometry.block_count * geometry.block_size
         if _fits(needs, image_size, with_inodes):
@@ -205,7 +205,7 @@ def _advice(arguments: argparse.Namespace, geometry: Geometry, needs: Needs) -> 
 
 def _fits(needs: Needs, image_size: int, sizes: dict[str, Any]) -> bool:
     try:
-        return needs.fit(plan(image_size, **sizes))
+        return needs.fit(plan(image_size, **sizes), sizes["journal_blocks"])
     except ImpossibleSize:
         return False
 

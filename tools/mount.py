@@ -18,24 +18,26 @@ import logging.handlers
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 from vsfs.device import FileDevice
 from vsfs.errors import VsfsError
 from vsfs.lock import mount_points
 from vsfs.mounting import COMMIT_INTERVAL
+from vsfs.serving import Adapter, CannotMount
 from vsfs.volume import Volume
 
 from .messages import explain, fail
-
-if TYPE_CHECKING:
-    from vsfs.fuse_adapter import FuseAdapter
 
 PROGRAM: Final = "mount.vsfs"
 _MOUNTED: Final = b"mounted\n"
 _FUSE_DEVICE: Final = "/dev/fuse"
 
+#: The packages that can talk to libfuse, the one that is taken first where it is
+#: installed at the head.
+_BINDINGS: Final = ("llfuse", "fusepy")
 _ATIME_RULES: Final = ("relatime", "noatime", "strictatime")
 #: Options of mount(8) that the kernel enforces; passed on as they are.
 _KERNEL_OPTIONS: Final = ("nosuid", "suid", "nodev", "dev", "noexec", "exec", "allow_other")
@@ -52,6 +54,7 @@ class Options:
     commit_interval: float = COMMIT_INTERVAL
     atime: str = "relatime"
     default_permissions: bool = True
+    binding: str | None = None
     kernel: list[str] = field(default_factory=list)
 
     @classmethod
@@ -67,6 +70,8 @@ class Options:
         name, equals, value = word.partition("=")
         if name == "commit":
             self.commit_interval = _seconds(value)
+        elif name == "binding":
+            self.binding = _one_of(_BINDINGS, word, value)
         elif equals:
             raise ValueError(f"unknown option {word!r}; see {PROGRAM} --help")
         elif name == "ro":
@@ -104,6 +109,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _one_of(choices: tuple[str, ...], word: str, value: str) -> str:
+    if value not in choices:
+        raise ValueError(f"{word} is not known; choose one of {', '.join(sorted(choices))}")
+    return value
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -121,6 +132,8 @@ options for -o, separated by commas:
   default_permissions  the kernel checks permissions (default;
                        no_default_permissions: whoever gets in may do all)
   nosuid nodev noexec  as in mount(8)
+  binding=NAME         how to talk to libfuse: llfuse (default where it is
+                       installed; faster) or fusepy
 """,
     )
     parser.add_argument("image", metavar="IMAGE", help="image file or block device")
@@ -150,14 +163,14 @@ def main(argv: list[str] | None = None) -> int:
         options = Options.parse(arguments.options)
         options.read_only |= arguments.read_only
         mount_point = _checked_mount_point(arguments.mount_point)
-        _check_fuse()
+        binding = _check_fuse(options.binding)
         volume = _open_volume(arguments.image, options)
     except (ValueError, _CannotMount) as error:
         return fail(PROGRAM, str(error))
     image = os.path.realpath(arguments.image)
     if arguments.foreground:
-        return _serve(volume, image, mount_point, options, report=None)
-    return _serve_in_background(volume, image, mount_point, options)
+        return _serve(volume, image, mount_point, options, binding, report=None)
+    return _serve_in_background(volume, image, mount_point, options, binding)
 
 
 def _checked_mount_point(path: str) -> str:
@@ -178,20 +191,42 @@ def _checked_mount_point(path: str) -> str:
     return os.path.realpath(path)
 
 
-def _check_fuse() -> None:
-    """Raise _CannotMount unless the kernel's side and libfuse are there."""
+def _check_fuse(wanted: str | None) -> str:
+    """Choose the binding; raises _CannotMount if there is no FUSE, or not this one."""
     if not os.path.exists(_FUSE_DEVICE):
         raise _CannotMount(
             f"there is no {_FUSE_DEVICE}: this system has no FUSE; load the kernel's fuse "
             "module, or give the container the device"
         )
+    if wanted != "fusepy":
+        try:
+            import llfuse  # noqa: F401, PLC0415  (late: only a mount needs it)
+        except ImportError as error:
+            if wanted == "llfuse":
+                raise _CannotMount(_without_llfuse(error)) from None
+        else:
+            return "llfuse"
     try:
         import fuse  # noqa: F401, PLC0415  (late: it looks for libfuse when imported)
     except OSError:
-        raise _CannotMount(
-            "libfuse 2 is missing; install it with: apt install libfuse2 fuse3 "
-            "(libfuse2t64 on newer Debian and Ubuntu)"
-        ) from None
+        raise _CannotMount(_WITHOUT_LIBFUSE) from None
+    return "fusepy"
+
+
+_WITHOUT_LIBFUSE: Final = (
+    "libfuse 2 is missing; install it with: apt install libfuse2 fuse3 "
+    "(libfuse2t64 on newer Debian and Ubuntu)"
+)
+
+
+def _without_llfuse(error: ImportError) -> str:
+    """Why llfuse cannot be used: it is not installed, or libfuse is not."""
+    if not isinstance(error, ModuleNotFoundError):
+        return _WITHOUT_LIBFUSE
+    return (
+        "llfuse is not installed; install it with: apt install libfuse-dev pkg-config gcc; "
+        "pip install llfuse; or mount with -o binding=fusepy"
+    )
 
 
 def _open_volume(image: str, options: Options) -> Volume:
@@ -234,7 +269,9 @@ def _open_device(image: str, options: Options) -> FileDevice:
     return device
 
 
-def _serve_in_background(volume: Volume, image: str, mount_point: str, options: Options) -> int:
+def _serve_in_background(
+    volume: Volume, image: str, mount_point: str, options: Options, binding: str
+) -> int:
     """Fork a child that serves; return when it has mounted, or why it has not."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -244,7 +281,7 @@ def _serve_in_background(volume: Volume, image: str, mount_point: str, options: 
             os.close(reader)
             os.setsid()
             os.chdir("/")
-            status = _serve(volume, image, mount_point, options, report=writer)
+            status = _serve(volume, image, mount_point, options, binding, report=writer)
         finally:
             os._exit(status)
     os.close(writer)
@@ -257,27 +294,40 @@ def _serve_in_background(volume: Volume, image: str, mount_point: str, options: 
 
 
 def _serve(
-    volume: Volume, image: str, mount_point: str, options: Options, report: int | None
+    volume: Volume,
+    image: str,
+    mount_point: str,
+    options: Options,
+    binding: str,
+    report: int | None,
 ) -> int:
     """Serve until unmounted; `report` is the pipe to the parent, if there is one."""
-    from vsfs.fuse_adapter import FuseAdapter, serve  # noqa: PLC0415  (late: needs libfuse)
-
     with tempfile.TemporaryFile() as complaints:
         stderr = _redirect_stderr(complaints)
 
         def mounted() -> None:
             _restore_stderr(stderr, complaints)
-            if report is None:
-                logging.info("%s is mounted on %s", image, mount_point)
-            else:
+            if report is not None:
                 _detach(report)
+            logging.info("%s is mounted on %s (by %s)", image, mount_point, binding)
 
-        adapter = FuseAdapter(volume, mounted)
+        adapter = _adapter(binding, volume, mounted)
         try:
-            serve(adapter, image, mount_point, options.for_libfuse(read_only=volume.read_only))
-        except RuntimeError:
+            adapter.serve(image, mount_point, options.for_libfuse(read_only=volume.read_only))
+        except CannotMount:
             return _report_failure(adapter, mount_point, stderr, complaints, report)
     return 1 if adapter.failure else 0
+
+
+def _adapter(binding: str, volume: Volume, mounted: Callable[[], None]) -> Adapter:
+    """What translates between the volume and libfuse."""
+    if binding == "llfuse":
+        from vsfs.llfuse_adapter import LlfuseAdapter  # noqa: PLC0415  (late: needs llfuse)
+
+        return LlfuseAdapter(volume, mounted)
+    from vsfs.fuse_adapter import FuseAdapter  # noqa: PLC0415  (late: needs libfuse)
+
+    return FuseAdapter(volume, mounted)
 
 
 def _redirect_stderr(complaints: IO[bytes]) -> int:
@@ -309,10 +359,10 @@ def _detach(report: int) -> None:
 
 
 def _report_failure(
-    adapter: FuseAdapter, mount_point: str, stderr: int, complaints: IO[bytes], report: int | None
+    adapter: Adapter, mount_point: str, stderr: int, complaints: IO[bytes], report: int | None
 ) -> int:
     """Say why libfuse did not mount, and mark the image clean again."""
-    adapter.destroy("/")
+    adapter.finish()
     complaints.seek(0)
     text = complaints.read().decode(errors="replace").strip()
     os.dup2(stderr, 2)

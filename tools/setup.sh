@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Sets up what a make target needs: system packages where they are missing, then
 # .venv with VSFS installed (not linked: tests are to run what users get).
-#   tools/setup.sh demo|test|lint
+#   tools/setup.sh demo|test|lint|bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?demo, test or lint}
+target=${1:?demo, test, lint or bench}
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -25,6 +25,20 @@ missing_packages() {
             echo libfuse2
         fi
     fi
+    [ "$target" != bench ] || missing_for_bench
+}
+
+# what VSFS is compared with, and what llfuse is built from
+missing_for_bench() {
+    PATH=$PATH:/sbin:/usr/sbin
+    command -v fuse2fs >/dev/null || echo fuse2fs
+    command -v mke2fs >/dev/null || echo e2fsprogs
+    command -v git >/dev/null || echo git
+    command -v pkg-config >/dev/null || echo pkg-config
+    command -v gcc >/dev/null || echo gcc
+    pkg-config --exists fuse 2>/dev/null || echo libfuse-dev
+    python3 -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' \
+        2>/dev/null || echo python3-dev
 }
 
 install_packages() {
@@ -84,4 +98,8 @@ install() { # pip's warnings matter only when it fails
 }
 install "setuptools>=68" wheel
 install --no-build-isolation ".$extras"
+if [ "$target" = bench ]; then
+    install --no-build-isolation 'llfuse>=1.5' 2>/dev/null ||
+        say "llfuse could not be built: only fusepy is measured"
+fi
 rm -rf build ./*.egg-info

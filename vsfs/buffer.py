@@ -190,7 +190,11 @@ class BufferCache:
             raise TransactionFull("the journal has no room for one more block")
 
     def forget(self, block_no: int) -> None:
-        """`block_no` is being freed: its contents need not be written any more."""
+        """`block_no` is being freed: its contents need not be written any more.
+
+        Raises CommitNeeded as :meth:`forget_after_commit`.
+        """
+        self._require_all_arrived(block_no)
         buffer = self._remove(block_no)
         if buffer is not None:
             self._undo.append(lambda: self._restore(buffer))
@@ -200,9 +204,17 @@ class BufferCache:
 
         Until the commit is complete a crash may bring that inode back, so the
         block's contents are written with it once more.
+
+        Raises CommitNeeded if a rename of this transaction moves a name out of the
+        block: the freed inode would reach the disk before the name's new place does.
         """
+        self._require_all_arrived(block_no)
         self._expiring.append(block_no)
         self._undo.append(self._expiring.pop)
+
+    def _require_all_arrived(self, block_no: int) -> None:
+        if block_no in self._losing:
+            raise CommitNeeded("a name that was in this block must arrive elsewhere first")
 
     def _remove(self, block_no: int) -> Buffer | None:
         self._dirty.pop(block_no, None)

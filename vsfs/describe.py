@@ -22,7 +22,8 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from vsfs.device import BlockDevice
 from vsfs.errors import Corrupt
 from vsfs.layout import (
     DIRECT_POINTERS,
+    FEATURES,
     INODE,
     INODE_SIZE,
     JOURNAL_INO,
@@ -46,6 +48,7 @@ from vsfs.layout import (
     attribute_records,
     ceil_div,
     decode_inode,
+    feature_names,
     fields,
     type_name,
 )
@@ -141,8 +144,10 @@ def _number_text(name: str, value: Any) -> str:
         return "never"
     if name.endswith("_ns"):
         return time_text(value)
-    if name == "checksum" or name.startswith("feature"):
+    if name == "checksum":
         return f"{value:#x}" if value else "0"
+    if name in FEATURES:
+        return " ".join([f"{value:#x}", *feature_names(name, value)]) if value else "0"
     if name == "mode":
         return _mode_text(value)
     if name == "device":
@@ -232,9 +237,11 @@ def describe_layout(image: RawImage) -> Values:
     """The five regions, and the blocks as a row of at most about 256 cells.
 
     A cell stands for `blocks_per_cell` blocks (fewer at a region's end).  `used`
-    of its `of` are in use: inodes in the inode table, blocks elsewhere.
+    of its `of` are in use: inodes in the inode table, blocks elsewhere.  A cell of
+    which at least half is the journal's has its letter, J.
     """
     geometry = image.geometry
+    journal = sorted(journal_blocks(image))
     per_cell = 1
     while sum(ceil_div(region.count, per_cell) for region in geometry.regions) > MAX_CELLS:
         per_cell *= 2
@@ -247,16 +254,34 @@ def describe_layout(image: RawImage) -> Values:
         ],
         "blocks_per_cell": per_cell,
         "cells": [
-            _cell(image, region, first, min(per_cell, region.start + region.count - first))
+            _cell(image, region, first, min(per_cell, region.start + region.count - first), journal)
             for region in geometry.regions
             for first in range(region.start, region.start + region.count, per_cell)
         ],
     }
 
 
-def _cell(image: RawImage, region: Region, first: int, count: int) -> Values:
+def journal_blocks(image: RawImage) -> tuple[int, ...]:
+    """The blocks of a journal, its indirect block last; none if there is no sound one."""
+    try:
+        journal = image.journal
+        indirect = image.inode(JOURNAL_INO).pointers[DIRECT_POINTERS]
+    except Corrupt:
+        return ()
+    if journal is None:
+        return ()
+    return (*journal.blocks, indirect) if indirect else journal.blocks
+
+
+def _cell(
+    image: RawImage,
+    region: Region,
+    first: int,
+    count: int,
+    journal: Sequence[int] = (),
+) -> Values:
     """`count` blocks of one region from `first` on, and how many are in use."""
-    geometry = image.geometry
+    geometry, letter = image.geometry, region.letter
     used, of = count, count
     if region.letter == "I":
         ino = (first - region.start) * geometry.inodes_per_block
@@ -264,7 +289,9 @@ def _cell(image: RawImage, region: Region, first: int, count: int) -> Values:
         used = image.count_ones(geometry.inode_bitmap_start, ino, of)
     elif region.letter == "D":
         used = image.count_ones(geometry.data_bitmap_start, first - region.start, count)
-    return {"letter": region.letter, "first": first, "count": count, "used": used, "of": of}
+        own = bisect_left(journal, first + count) - bisect_left(journal, first)
+        letter = "J" if own and own * 2 >= count else letter
+    return {"letter": letter, "first": first, "count": count, "used": used, "of": of}
 
 
 # -- inodes -------------------------------------------------------------------

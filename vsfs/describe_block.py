@@ -29,6 +29,9 @@ from vsfs.layout import (
     ATTRIBUTES,
     ATTRIBUTES_SIZE,
     INODE_SIZE,
+    JOURNAL,
+    JOURNAL_HEADER_SIZE,
+    JOURNAL_INO,
     RECORD,
     RECORD_HEADER_SIZE,
     SECTOR_SIZE,
@@ -99,16 +102,19 @@ def _owners(image: RawImage, block_no: int) -> Iterator[Values]:
             for piece in image.pieces(ino, record):
                 index = block_no - piece.block_no
                 if piece.block_no and 0 <= index < piece.count:
-                    role, through = _role(record, piece), THROUGH[piece.slot]
+                    role, through = role_of_piece(ino, record, piece), THROUGH[piece.slot]
                     at = piece.file_block + index
                     yield _owner(image, ino, role, through, piece.level, at)
         except Corrupt:
             continue
 
 
-def _role(record: InodeRecord, piece: Piece) -> str:
+def role_of_piece(ino: int, record: InodeRecord, piece: Piece) -> str:
+    """What the blocks of `piece` are to inode `ino`: `record`, in use."""
     if piece.level:
         return "indirect"
+    if ino == JOURNAL_INO:
+        return "journal"
     return "directory" if stat.S_ISDIR(record.mode) else "data"
 
 
@@ -175,6 +181,8 @@ def _parts(
         yield from _directory_parts(block_no, data)
     elif role == "indirect":
         yield from _indirect_parts(data, owners[0])
+    elif role == "journal":
+        yield from _journal_parts(image, data, owners[0]["file_block"])
     elif role == "attributes":
         yield from _attribute_parts(data, block_no, owners[0]["ino"])
 
@@ -327,6 +335,28 @@ def _attribute_part(data: bytes, record: AttributeRecord) -> Values:
     if at < record.size:
         decoded["padding"] = field_value(at, record.size - at, None, "", "up to a multiple of 4")
     return _part(start, record.size, f"attribute {shown(name)}", decoded)
+
+
+def _journal_parts(image: RawImage, data: bytes, file_block: int) -> Iterator[Values]:
+    """The header with its block numbers, or one block of the log."""
+    try:
+        numbers = image.journal.header().block_numbers if image.journal else ()
+        damage = None
+    except Corrupt as error:
+        numbers, damage = (), str(error)
+    if file_block:
+        title = "log: nothing of a transaction"
+        if file_block <= len(numbers):
+            title = f"log: the content that block {numbers[file_block - 1]} gets"
+        yield _part(0, len(data), title)
+        return
+    size = JOURNAL_HEADER_SIZE
+    yield _part(0, size, "journal header", field_values(JOURNAL, data[:size]), damage)
+    end = size + 4 * len(numbers)
+    if numbers:
+        yield _part(size, end - size, f"the log belongs to blocks {_spans(numbers)}")
+    if end < len(data):
+        yield _part(end, len(data) - end, "not used")
 
 
 def _indirect_parts(data: bytes, owner: Values) -> Iterator[Values]:

@@ -1,7 +1,7 @@
-"""The FUSE adapter: the kernel's requests become calls of the volume.
+"""The adapter for fusepy: the kernel's requests become calls of the volume.
 
 It only translates: paths to inode numbers, results to fusepy's dicts, errors to
-errnos.  Nothing else knows FUSE, and no filesystem logic lives here.
+errnos.  No filesystem logic lives here.
 
 fusepy speaks libfuse 2's high-level interface, which names files by path and
 gives every path a node of its own.  Two hard links are two files to the kernel
@@ -19,13 +19,11 @@ Paths arrive decoded as Latin-1, which keeps every byte of a name exact.
 from __future__ import annotations
 
 import ctypes
-import errno
 import logging
 import os
 import re
 import signal
 import stat
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -33,17 +31,24 @@ import fuse
 
 from vsfs.errors import posix_error
 from vsfs.inode import Inode
-from vsfs.layout import MODE_OF_TYPE, NAME_MAX, ROOT_INO
+from vsfs.layout import MODE_OF_TYPE, ROOT_INO
 from vsfs.openfiles import OpenFile
+from vsfs.serving import (
+    ST_BLOCK,
+    VALID_FOR,
+    Adapter,
+    CannotMount,
+    end_on,
+    errno_of,
+    interrupt_main_thread,
+    option_value,
+)
 from vsfs.volume import Volume
 
 log = logging.getLogger("vsfs")
 
 _ENCODING: Final = "latin-1"
-_NAMES_ARE_VALID_FOR: Final = 3600  # seconds; only this mount changes names
-_ST_BLOCK: Final = 512
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_WAKE_SECONDS: Final = 0.02
 _UTIME_NOW: Final = (1 << 30) - 1  # utimensat(2), in place of the nanoseconds
 _UTIME_OMIT: Final = (1 << 30) - 2
 
@@ -136,23 +141,21 @@ def _last_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-class FuseAdapter:
+class FuseAdapter(Adapter):
     """What fusepy calls: one method for each request of the kernel.
 
     Methods have fusepy's signatures.  `fi` is the ``fuse_file_info``, whose `fh`
     is the handle in the volume's open file table.
     """
 
+    binding = "fusepy"
     use_ns = True
     flag_nullpath_ok = 1  # open files that were unlinked come without a path
     flag_nopath = 1  # and no request with a handle needs one
     flag_utime_omit_ok = 1  # otherwise libfuse drops `touch -a` and `touch -m`
 
     def __init__(self, volume: Volume, on_mounted: Callable[[], None] | None = None) -> None:
-        self.volume = volume
-        self.failure: BaseException | None = None  # why the last commit failed
-        self.finished = threading.Event()
-        self._on_mounted = on_mounted
+        super().__init__(volume, on_mounted)
         self._pages = _PageCache()
         self._hidden = _HiddenFiles()
 
@@ -162,14 +165,11 @@ class FuseAdapter:
             if self._hidden.waiting is not None:
                 self._finish_unlink(name, args)
             return getattr(self, name)(*args)
-        except OSError as error:
-            if not error.errno or error.errno < 0:  # fusepy would make garbage of it
-                log.exception("%s failed without an errno", name)
-                raise posix_error(errno.EIO) from error
-            raise
         except Exception as error:
-            log.exception("%s failed: this is a bug in vsfs", name)
-            raise posix_error(errno.EIO) from error
+            code = errno_of(error, name)
+            if isinstance(error, OSError) and code == error.errno:
+                raise
+            raise posix_error(code) from error
 
     def _finish_unlink(self, name: str, args: tuple[Any, ...]) -> None:
         """Do the unlink that waits, unless the call at hand is a rename over it."""
@@ -183,25 +183,38 @@ class FuseAdapter:
 
     # -- life of the mount ----------------------------------------------------
 
+    def serve(self, image: str, mount_point: str, options: dict[str, Any]) -> None:
+        """Mount and answer requests until the mount is gone; raises CannotMount."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
+        try:
+            _Binding(
+                self,
+                os.fsencode(mount_point).decode(_ENCODING),
+                raw_fi=True,
+                encoding=_ENCODING,
+                foreground=True,
+                nothreads=True,
+                fsname=option_value(image).decode(_ENCODING),
+                subtype="vsfs",
+                use_ino=True,
+                big_writes=True,
+                attr_timeout=0,
+                entry_timeout=VALID_FOR,
+                negative_timeout=VALID_FOR,
+                **options,
+            )
+        except RuntimeError as error:  # libfuse's exit status, in fusepy's words
+            raise CannotMount(str(error)) from None
+
     def init(self, _path: str) -> None:
         """The kernel has mounted it."""
-        threading.Thread(
-            target=_end_on_signal,
-            args=(fuse._libfuse.fuse_get_context().contents.fuse, self.finished),
-            name="vsfs-signals",
-            daemon=True,
-        ).start()
-        if self._on_mounted is not None:
-            self._on_mounted()
+        end_on(_ENDING, _Exit(), self.finished)
+        self.mounted()
 
     def destroy(self, _path: str) -> None:
-        """The mount is gone: write everything back."""
-        self.finished.set()
-        try:
-            self.volume.close()
-        except BaseException as error:
-            self.failure = error
-            log.error("the last changes could not be written to the image: %s", error)
+        """The mount is gone."""
+        self.finish()
 
     # -- names ----------------------------------------------------------------
 
@@ -241,7 +254,7 @@ class FuseAdapter:
             "st_rdev": inode.device,
             "st_size": inode.size,
             "st_blksize": block_size,
-            "st_blocks": inode.blocks * (block_size // _ST_BLOCK),
+            "st_blocks": inode.blocks * (block_size // ST_BLOCK),
             "st_atime": inode.atime_ns,
             "st_mtime": inode.mtime_ns,
             "st_ctime": inode.ctime_ns,
@@ -342,18 +355,7 @@ class FuseAdapter:
 
     def statfs(self, _path: str) -> dict[str, int]:
         """statfs(2)."""
-        counts = self.volume.statistics()
-        return {
-            "f_bsize": counts.block_size,
-            "f_frsize": counts.block_size,
-            "f_blocks": counts.blocks,
-            "f_bfree": counts.free_blocks,
-            "f_bavail": counts.free_blocks,
-            "f_files": counts.inodes,
-            "f_ffree": counts.free_inodes,
-            "f_favail": counts.free_inodes,
-            "f_namemax": NAME_MAX,
-        }
+        return self.statfs_fields()
 
     # -- open files -----------------------------------------------------------
 
@@ -443,48 +445,15 @@ def _user() -> tuple[int, int]:
     return uid, gid
 
 
-def serve(adapter: FuseAdapter, image: str, mount_point: str, options: dict[str, Any]) -> None:
-    """Mount and answer requests until the mount is gone.
+class _Exit:
+    """Ends libfuse's loop when called, from any thread.
 
-    `image` is the absolute path that `mount` shows; `options` are libfuse's, by
-    name.  One thread: the volume has one lock, and a second thread would only
-    wait for it.  SIGTERM, SIGINT and SIGHUP unmount.  Raises RuntimeError when
-    libfuse could not mount; it has then written the reason to stderr.
+    libfuse's own handlers are gone while it unmounts.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
-    _Binding(
-        adapter,
-        os.fsencode(mount_point).decode(_ENCODING),
-        raw_fi=True,
-        encoding=_ENCODING,
-        foreground=True,
-        nothreads=True,
-        fsname=_escape(os.fsencode(image).decode(_ENCODING)),
-        subtype="vsfs",
-        use_ino=True,
-        big_writes=True,
-        attr_timeout=0,
-        entry_timeout=_NAMES_ARE_VALID_FOR,
-        negative_timeout=_NAMES_ARE_VALID_FOR,
-        **options,
-    )
 
+    def __init__(self) -> None:
+        self._fuse = ctypes.c_void_p(fuse._libfuse.fuse_get_context().contents.fuse)
 
-def _end_on_signal(fuse_pointer: int, finished: threading.Event) -> None:
-    """Unmount when the process is asked to end; runs in a thread of its own.
-
-    libfuse's own handlers are gone while it unmounts, and a second SIGTERM then
-    would end the process before its last commit.  So the signals stay blocked,
-    and this thread takes them.
-    """
-    signal.sigwait(_ENDING)
-    fuse._libfuse.fuse_exit(ctypes.c_void_p(fuse_pointer))
-    while not finished.wait(_WAKE_SECONDS):
-        # the main thread waits for the kernel's next request: interrupt it
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-
-def _escape(value: str) -> str:
-    """A value for libfuse's comma-separated options."""
-    return value.replace("\\", "\\\\").replace(",", "\\,")
+    def __call__(self) -> None:
+        fuse._libfuse.fuse_exit(self._fuse)
+        interrupt_main_thread(signal.SIGUSR1)

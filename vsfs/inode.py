@@ -181,13 +181,13 @@ class InodeTable:
 
     def _load(self, ino: int) -> Inode:
         geometry = self._cache.geometry
-        if not 0 < ino < geometry.inode_count:
+        if not ROOT_INO <= ino < geometry.inode_count:  # nobody may open the journal
             raise Corrupt(
                 f"inode number {ino}",
                 geometry.inode_table_start,
                 0,
                 "a directory entry with it",
-                f"a number below {geometry.inode_count}",
+                f"a number from {ROOT_INO} to {geometry.inode_count - 1}",
             )
         block, offset = geometry.inode_location(ino)
         data = self._cache.read(block, Kind.INODE_TABLE, ino).data[offset : offset + INODE_SIZE]

@@ -31,23 +31,28 @@ from typing import Final
 
 from vsfs.buffer import Buffer
 from vsfs.device import BlockDevice, Kind
-from vsfs.errors import Corrupt, ImpossibleSize
+from vsfs.errors import Corrupt, ImpossibleSize, VsfsError
 from vsfs.layout import (
     DIRECT_POINTERS,
     INLINE_SIZE,
     INODE_SIZE,
+    JOURNAL_HEADER_SIZE,
     JOURNAL_INO,
+    SUPERBLOCK_SIZE,
     Geometry,
     InodeRecord,
     JournalHeader,
+    decode_inode,
     decode_journal,
+    encode_inode,
     encode_journal,
     get_pointers,
     journal_room,
     put_pointers,
 )
-from vsfs.validate import check_inode
+from vsfs.validate import check_inode, check_superblock
 
+_SUPERBLOCK: Final = 0  # its block
 #: A header and room for the largest operation of a small filesystem.
 MIN_BLOCKS: Final = 16
 #: One block of journal for so many of the image, unless a size is asked for.
@@ -113,7 +118,25 @@ class JournalPlace:
         return bytes(data)
 
 
-def journal_inode(place: JournalPlace, block_size: int, now_ns: int) -> InodeRecord:
+def write_journal(
+    device: BlockDevice, geometry: Geometry, place: JournalPlace, now_ns: int
+) -> None:
+    """Write an empty journal: its header, its indirect block, and inode 1.
+
+    The caller has given it the blocks, and says in the superblock that it is there
+    after a barrier.
+    """
+    header = encode_journal(JournalHeader(0, ()), []).ljust(geometry.block_size, b"\0")
+    device.write(place.blocks[0], header, 0, Kind.JOURNAL, JOURNAL_INO)
+    if place.indirect:
+        pointers = place.encode_indirect(geometry.block_size)
+        device.write(place.indirect, pointers, 0, Kind.INDIRECT, JOURNAL_INO)
+    block, offset = geometry.inode_location(JOURNAL_INO)
+    inode = encode_inode(JOURNAL_INO, _inode(place, geometry.block_size, now_ns))
+    device.write(block, inode, offset, Kind.INODE_TABLE, JOURNAL_INO)
+
+
+def _inode(place: JournalPlace, block_size: int, now_ns: int) -> InodeRecord:
     """Inode 1 of a new journal: a file that only its owner, root, could read."""
     direct = place.blocks[:DIRECT_POINTERS]
     return InodeRecord(
@@ -141,8 +164,8 @@ def journal_blocks(
 ) -> tuple[int, ...]:
     """The blocks of the journal in their order: the header, then the log.
 
-    `record` is inode 1, checked; `read` gives the bytes of a block.  Raises Corrupt
-    (EUCLEAN) if it cannot be a journal.
+    `record` is inode 1, of which every number that is used is checked here; `read`
+    gives the bytes of a block.  Raises Corrupt (EUCLEAN) if it cannot be a journal.
     """
     block, offset = geometry.inode_location(JOURNAL_INO)
     count = record.size // geometry.block_size
@@ -157,8 +180,8 @@ def journal_blocks(
     blocks = record.pointers[: min(count, DIRECT_POINTERS)]
     if count > DIRECT_POINTERS:
         indirect = record.pointers[DIRECT_POINTERS]
-        if not indirect:
-            raise bad("no indirect block", f"one, for {count} blocks")
+        if not geometry.is_data_block(indirect):
+            raise bad(f"block {indirect} as indirect block", "one of the data region")
         blocks += get_pointers(read(indirect), 0, count - DIRECT_POINTERS)
     wrong = next((number for number in blocks if not geometry.is_data_block(number)), None)
     if wrong is not None:
@@ -179,13 +202,17 @@ class Waiting:
 class Journal:
     """The journal of one filesystem."""
 
-    def __init__(self, device: BlockDevice, geometry: Geometry) -> None:
-        """Find the journal of the filesystem on `device`; raises Corrupt (EUCLEAN)."""
+    def __init__(self, device: BlockDevice, geometry: Geometry, *, check: bool = True) -> None:
+        """Find the journal of the filesystem on `device`; raises Corrupt (EUCLEAN).
+
+        Without `check`, for the checker, inode 1 may have a wrong checksum, or numbers
+        that do not matter here.
+        """
         self._device = device
         self._geometry = geometry
         block, offset = geometry.inode_location(JOURNAL_INO)
         data = device.read(block, INODE_SIZE, offset, Kind.INODE_TABLE, JOURNAL_INO)
-        record = check_inode(JOURNAL_INO, data, geometry)
+        record = check_inode(JOURNAL_INO, data, geometry) if check else decode_inode(data)
         self.blocks = journal_blocks(record, geometry, self._read)
         self._sequence = 0
         self._runs = list(_runs(self.blocks[1:]))
@@ -201,44 +228,78 @@ class Journal:
 
     # -- reading --------------------------------------------------------------
 
-    def waiting(self) -> Waiting | None:
-        """The transaction that was committed and may not be installed; None if none.
-
-        A header whose checksum does not fit is one that a crash tore: nothing was
-        committed by it.  Raises Corrupt (EUCLEAN) for what no crash leaves.
-        """
+    def header(self) -> JournalHeader:
+        """What the header says; raises Corrupt (EUCLEAN) for what no crash leaves."""
         header = decode_journal(self._read(self.blocks[0]), self.blocks[0])
-        self._sequence = header.sequence
-        numbers = header.block_numbers
-        if not numbers:
-            return None
-        if len(numbers) > self.capacity:
+        if len(header.block_numbers) > self.capacity:
             raise Corrupt(
                 "journal header",
                 self.blocks[0],
                 4,
-                f"{len(numbers)} blocks",
+                f"{len(header.block_numbers)} blocks",
                 f"at most {self.capacity}, as many as its log has",
             )
-        log = [self._read(block_no) for block_no in self.blocks[1 : 1 + len(numbers)]]
+        return header
+
+    def log(self, header: JournalHeader) -> list[bytes] | None:
+        """The blocks that `header` is about; None if its checksum does not fit them.
+
+        Then a crash came before all of the transaction was written, or the log was
+        written over since: nothing was committed by it, or it is in place.
+        """
+        log = [self._read(block_no) for block_no in self.blocks[1 : 1 + len(header.block_numbers)]]
         sealed = decode_journal(encode_journal(header, log), self.blocks[0])
-        if sealed.checksum != header.checksum:
+        return log if sealed.checksum == header.checksum else None
+
+    def waiting(self) -> Waiting | None:
+        """The transaction that was committed and may not be installed; None if none.
+
+        Raises Corrupt (EUCLEAN) for what no crash leaves.
+        """
+        header = self.header()
+        self._sequence = header.sequence
+        numbers = header.block_numbers
+        log = self.log(header) if numbers else None
+        if log is None:
             return None
-        self._check_numbers(numbers)
+        self.check_numbers(numbers)
+        self._check_superblock(numbers, log)
         return Waiting(header.sequence, tuple(zip(numbers, log, strict=True)))
 
-    def _check_numbers(self, numbers: tuple[int, ...]) -> None:
+    def check_numbers(self, numbers: tuple[int, ...]) -> None:
         """Raise Corrupt for a number that no transaction of VSFS has."""
         own = set(self.blocks)
+        before = -1
         for index, number in enumerate(numbers):
-            if number >= self._geometry.block_count or number in own:
+            if not before < number < self._geometry.block_count or number in own:
                 raise Corrupt(
                     "journal header",
                     self.blocks[0],
-                    len(encode_journal(JournalHeader(0, ()), [])) + index * 4,
+                    JOURNAL_HEADER_SIZE + index * 4,
                     f"block {number}",
-                    "a block of the filesystem that is not the journal's",
+                    "a block behind the one before, in the filesystem and not the journal's",
                 )
+            before = number
+
+    def _check_superblock(self, numbers: tuple[int, ...], log: list[bytes]) -> None:
+        """Raise Corrupt unless the superblock in the log, if one is, is of this filesystem."""
+        if _SUPERBLOCK not in numbers:
+            return
+        index = numbers.index(_SUPERBLOCK)
+        try:
+            found = check_superblock(log[index][:SUPERBLOCK_SIZE], self._device.size)
+            if found.geometry == self._geometry:
+                return
+            problem = f"{found.block_count} blocks of {found.block_size} bytes in other regions"
+        except VsfsError as error:
+            problem = str(error)
+        raise Corrupt(
+            "the superblock in the journal",
+            self.blocks[1 + index],
+            0,
+            problem,
+            "one of this filesystem",
+        )
 
     def replay(self) -> int:
         """Install the transaction that waits, if any; return how many blocks it had.
@@ -255,6 +316,13 @@ class Journal:
         self._clear()
         self._device.barrier()
         return len(waiting.blocks)
+
+    def resume(self) -> None:
+        """Go on with the sequence number of a journal in which nothing waits.
+
+        Raises Corrupt (EUCLEAN) if it has no header.
+        """
+        self._sequence = self.header().sequence
 
     # -- committing -----------------------------------------------------------
 

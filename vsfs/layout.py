@@ -81,6 +81,12 @@ STATE_MOUNTED: Final = 2
 # unknown `incompat` bit forbids even that.
 FEATURE_COMPAT_JOURNAL: Final = 1  # inode 1 holds a journal
 FEATURE_INCOMPAT_RECOVER: Final = 1  # a transaction may wait in it: replay it before reading
+#: Field of the superblock -> names of its bits.
+FEATURES: Final[dict[str, dict[int, str]]] = {
+    "feature_compat": {FEATURE_COMPAT_JOURNAL: "journal"},
+    "feature_incompat": {FEATURE_INCOMPAT_RECOVER: "recover"},
+    "feature_ro_compat": {},
+}
 KNOWN_RO_COMPAT: Final = 0
 KNOWN_INCOMPAT: Final = FEATURE_INCOMPAT_RECOVER
 
@@ -163,7 +169,7 @@ JOURNAL = Struct(
     "magic" / Bytes(4) * 'the letters "JRNL"',
     "count" / Int32ul * "blocks of the transaction that waits; 0: none does",
     "sequence" / Int64ul * "number of the transaction, one more for each",
-    "checksum" / Int32ul * "CRC-32 of this header (0 here), the block numbers and the log",
+    "checksum" / Int32ul * "CRC-32 of header (0 here), block numbers, log blocks backwards",
 )
 
 POINTER = Int32ul  # an indirect block is an array of these
@@ -392,6 +398,18 @@ class Superblock(NamedTuple):
     def text_label(self) -> str:
         """The label without its padding; bytes that are not UTF-8 are escaped."""
         return self.label.rstrip(b"\0").decode("utf-8", "backslashreplace")
+
+
+def feature_names(field: str, bits: int) -> list[str]:
+    """The features in a set of the superblock in words; unknown ones as one number.
+
+    >>> feature_names("feature_compat", 1), feature_names("feature_ro_compat", 6)
+    (['journal'], ['0x6'])
+    """
+    known = FEATURES[field]
+    unknown = bits & ~sum(known)
+    found = [name for bit, name in known.items() if bits & bit]
+    return [*found, f"{unknown:#x}"] if unknown else found
 
 
 def decode_superblock(data: bytes | bytearray) -> Superblock:
@@ -730,12 +748,17 @@ def journal_room(block_size: int) -> int:
 
 
 def encode_journal(header: JournalHeader, log: list[bytes]) -> bytes:
-    """A header with a fresh checksum; `log` is the contents of its blocks."""
+    """A header with a fresh checksum; `log` is the contents of its blocks.
+
+    Each log block goes into the checksum backwards.  A superblock and every inode end
+    with a CRC-32 of their own, and a CRC-32 over that is the same whatever stands
+    before it: forwards, a block of inodes could be another one and nobody would know.
+    """
     numbers = struct.pack(f"<{len(header.block_numbers)}I", *header.block_numbers)
     count = len(header.block_numbers)
     checksum = zlib.crc32(_JOURNAL.pack(JOURNAL_MAGIC, count, header.sequence, 0) + numbers)
     for content in log:
-        checksum = zlib.crc32(content, checksum)
+        checksum = zlib.crc32(content[::-1], checksum)
     return _JOURNAL.pack(JOURNAL_MAGIC, count, header.sequence, checksum) + numbers
 
 

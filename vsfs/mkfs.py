@@ -2,8 +2,8 @@
 
 :func:`plan` turns sizes into a :class:`~vsfs.layout.Geometry` and touches
 nothing; :func:`make` writes that plan on a device: a root directory with `.` and
-`..`, a journal if one is wanted, and nothing else.  On a sparse file it leaves holes where zeroes belong, so
-a terabyte takes no longer than 256 KiB.
+`..`, a journal if one is wanted, and nothing else.  On a sparse file it leaves
+holes where zeroes belong, so a terabyte takes no longer than 256 KiB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 from vsfs.device import BlockDevice, FileDevice, Kind
 from vsfs.errors import ImageBusy, ImpossibleSize
-from vsfs.journal import JournalPlace, default_blocks, journal_inode, require_possible
+from vsfs.journal import JournalPlace, default_blocks, require_possible, write_journal
 from vsfs.layout import (
     DEFAULT_BLOCK_SIZE,
     DIRECT_POINTERS,
@@ -25,7 +25,6 @@ from vsfs.layout import (
     INDIRECT_LEVELS,
     INLINE_SIZE,
     INODE_SIZE,
-    JOURNAL_INO,
     LABEL_MAX,
     MAGIC,
     MAX_BLOCK_COUNT,
@@ -37,11 +36,9 @@ from vsfs.layout import (
     VERSION,
     Geometry,
     InodeRecord,
-    JournalHeader,
     Superblock,
     ceil_div,
     encode_inode,
-    encode_journal,
     encode_superblock,
     first_directory_block,
     is_power_of_two,
@@ -83,10 +80,7 @@ class Identity:
 
         Raises ImpossibleSize (EINVAL) for a label over 32 bytes.
         """
-        if len(label.encode()) > LABEL_MAX:
-            raise ImpossibleSize(
-                f"the label {label!r} has {len(label.encode())} bytes; at most {LABEL_MAX} fit"
-            )
+        encode_label(label)
         return cls(
             uuid=(identity or uuid4()).bytes,
             label=label,
@@ -94,6 +88,16 @@ class Identity:
             uid=os.geteuid(),
             gid=os.getegid(),
         )
+
+
+def encode_label(label: str) -> bytes:
+    """The bytes of a label; raises ImpossibleSize (EINVAL) for more than 32."""
+    encoded = label.encode()
+    if len(encoded) > LABEL_MAX:
+        raise ImpossibleSize(
+            f"the label {label!r} has {len(encoded)} bytes; at most {LABEL_MAX} fit"
+        )
+    return encoded
 
 
 def plan(
@@ -237,7 +241,7 @@ def make(
     block, offset = geometry.inode_location(ROOT_INO)
     device.write(block, _root_inode(geometry, identity), offset, Kind.INODE_TABLE, ROOT_INO)
     if journal is not None:
-        _write_journal(device, geometry, identity, journal)
+        write_journal(device, geometry, journal, identity.now_ns)
     device.barrier()
     superblock = _superblock(geometry, identity, journal)
     device.write(0, encode_superblock(superblock), 0, Kind.SUPERBLOCK)
@@ -254,20 +258,6 @@ def place_journal(geometry: Geometry, journal_blocks: int | None) -> JournalPlac
         return None
     first = geometry.data_start + 1
     return JournalPlace.of(tuple(range(first, first + count)), first + count)
-
-
-def _write_journal(
-    device: BlockDevice, geometry: Geometry, identity: Identity, journal: JournalPlace
-) -> None:
-    """An empty journal: its header, its indirect block, inode 1."""
-    header = encode_journal(JournalHeader(0, ()), []).ljust(geometry.block_size, b"\0")
-    device.write(journal.blocks[0], header, 0, Kind.JOURNAL, JOURNAL_INO)
-    if journal.indirect:
-        pointers = journal.encode_indirect(geometry.block_size)
-        device.write(journal.indirect, pointers, 0, Kind.INDIRECT, JOURNAL_INO)
-    block, offset = geometry.inode_location(JOURNAL_INO)
-    record = journal_inode(journal, geometry.block_size, identity.now_ns)
-    device.write(block, encode_inode(JOURNAL_INO, record), offset, Kind.INODE_TABLE, JOURNAL_INO)
 
 
 def format_image(

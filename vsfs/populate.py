@@ -44,6 +44,7 @@ from vsfs.layout import (
     ceil_div,
     record_size,
 )
+from vsfs.mkfs import place_journal
 from vsfs.validate import check_superblock
 from vsfs.walk import Credentials
 
@@ -244,23 +245,30 @@ class Needs:
     blocks: int
     left_out: bytes | None = None
 
-    def missing(self, geometry: Geometry) -> tuple[int, int]:
-        """How many inodes and blocks a new filesystem has too few; 0 for enough."""
-        inodes, blocks = room(geometry)
+    def missing(self, geometry: Geometry, journal_blocks: int | None = None) -> tuple[int, int]:
+        """How many inodes and blocks a new filesystem has too few; 0 for enough.
+
+        `journal_blocks` is what ``mkfs.make`` is told of a journal.
+        """
+        inodes, blocks = room(geometry, journal_blocks)
         return max(self.inodes - inodes, 0), max(self.blocks - blocks, 0)
 
-    def fit(self, geometry: Geometry) -> bool:
+    def fit(self, geometry: Geometry, journal_blocks: int | None = None) -> bool:
         """Whether a new filesystem has room for the tree."""
-        return self.missing(geometry) == (0, 0)
+        return self.missing(geometry, journal_blocks) == (0, 0)
 
 
-def room(geometry: Geometry) -> tuple[int, int]:
+def room(geometry: Geometry, journal_blocks: int | None = None) -> tuple[int, int]:
     """Free inodes and free blocks of a new filesystem, which has a root directory.
 
-    >>> room(Geometry(4096, 64, 80, 1, 2, 3, 8))
-    (77, 55)
+    And a journal, if `journal_blocks` says so to ``mkfs.make``.
+
+    >>> room(Geometry(4096, 64, 80, 1, 2, 3, 8)), room(Geometry(4096, 64, 80, 1, 2, 3, 8), 20)
+    ((77, 55), (77, 34))
     """
-    return geometry.inode_count - RESERVED_INODES, geometry.data_blocks - 1
+    journal = place_journal(geometry, journal_blocks)
+    taken = 1 + (journal.total if journal else 0)
+    return geometry.inode_count - RESERVED_INODES, geometry.data_blocks - taken
 
 
 def measure(

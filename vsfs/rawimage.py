@@ -29,8 +29,10 @@ from typing import Final, NamedTuple
 
 from vsfs.device import BlockDevice, Kind
 from vsfs.errors import Corrupt, VsfsError
+from vsfs.journal import Journal
 from vsfs.layout import (
     DIRECT_POINTERS,
+    FEATURE_COMPAT_JOURNAL,
     INDIRECT_LEVELS,
     INLINE_SIZE,
     INODE_SIZE,
@@ -157,6 +159,13 @@ class RawImage:
             last = self.geometry.block_count - 1
             raise NotThere(f"there is no block {block_no}: the image has blocks 0 to {last}")
         return self.device.read(block_no, self.geometry.block_size)
+
+    @functools.cached_property
+    def journal(self) -> Journal | None:
+        """The journal, if there is one; raises Corrupt (EUCLEAN) if it cannot be followed."""
+        if not self.superblock.feature_compat & FEATURE_COMPAT_JOURNAL:
+            return None
+        return Journal(self.device, self.geometry)
 
     # -- bitmaps --------------------------------------------------------------
 

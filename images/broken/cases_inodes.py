@@ -36,6 +36,29 @@ def inode_in_the_place_of_another(image: Image) -> None:
 
 
 @case()
+def inode_astray(image: Image) -> None:
+    """The record of /direct stands in the place of inode 40; its own place is zeroes."""
+    at = image.inode_at(image.find("/direct"))
+    image.put(image.inode_at(40), bytes(image.data[at : at + INODE]))
+    image.put(at, bytes(INODE))
+
+
+@case()
+def inode_records_exchanged(image: Image) -> None:
+    """The records of /direct and /single have changed places."""
+    first, second = (image.inode_at(image.find(path)) for path in ("/direct", "/single"))
+    records = bytes(image.data[first : first + INODE]), bytes(image.data[second : second + INODE])
+    image.put(second, records[0])
+    image.put(first, records[1])
+
+
+@case()
+def inode_never_used_flipped(image: Image) -> None:
+    """A bit of an inode that was never used is flipped."""
+    image.flip(image.inode_at(50) + 21, 2)
+
+
+@case()
 def inode_table_block_zeroed(image: Image) -> None:
     """A block of the inode table is zeroes, with the inodes of /direct and /empty."""
     at = image.inode_at(image.find("/empty")) // 512 * 512

@@ -158,8 +158,11 @@ class AgainstHost(RuleBasedStateMachine):
         shape=st.sampled_from([(512, 256), (512, 96), (1024, 256), (4096, 256), (4096, 1024)]),
         check_every=st.sampled_from([1, 4, 12]),
         sync=st.booleans(),
+        journal=st.sampled_from([None, None, 16, 30]),
     )
-    def start(self, shape: tuple[int, int], check_every: int, sync: bool) -> None:
+    def start(
+        self, shape: tuple[int, int], check_every: int, sync: bool, journal: int | None
+    ) -> None:
         block_size, kib = shape
         self.check_every = check_every
         self.steps = 0
@@ -171,7 +174,7 @@ class AgainstHost(RuleBasedStateMachine):
         self.top = os.fsencode(os.path.realpath(tempfile.mkdtemp(prefix="vsfs-")))
         os.chmod(self.top, 0o755)
         self.base = self.top + b"/1/2"
-        self.device = blank(kib * 1024, block_size=block_size)
+        self.device = blank(kib * 1024, block_size=block_size, journal_blocks=journal)
         self.host_counts_subdirectories = True
         self.mount()
         root = as_user(self.fs[0], ROOT)

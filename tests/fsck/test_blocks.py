@@ -19,8 +19,10 @@ from tests.fsck.test_inodes import (
     tree,
     where,
 )
+from tests.support.broken import repaired, unpacked
 from tests.support.damage import Image
 from tests.support.images import blank, image_of, mount
+from tests.support.rawwalk import walk
 
 __all__ = ["image", "tree"]  # fixtures
 
@@ -188,7 +190,7 @@ def test_a_directory_block_of_two_directories_is_copied(image: Image) -> None:
     assert {f"/dir/{SUB}01".encode(), f"/dir/{SUB}02".encode()} <= done.walk.paths.keys()
 
 
-def test_without_room_for_a_copy_one_file_keeps_the_block_and_the_other_is_told() -> None:
+def test_without_room_for_a_copy_the_block_stays_shared_and_nothing_is_lost() -> None:
     fs = mount(blank(32 * 1024, block_size=BLOCK))
     first = fs.open("/first", os.O_CREAT | os.O_WRONLY)
     fs.write(first, b"1" * 10 * BLOCK)
@@ -203,11 +205,24 @@ def test_without_room_for_a_copy_one_file_keeps_the_block_and_the_other_is_told(
     ino = image.find("/second")
     shared, count = image.get(image.find("/first"), "direct0"), image.get(ino, "blocks")
     image.put_inode(ino, direct0=shared, blocks=count + 1)
-    done = Repaired(image)
-    assert done.rules == [251, 226]
-    assert done.first(251).lost == "1 block of the file, for want of space"
-    assert done.content("/first") == b"1" * 10 * BLOCK
-    assert done.content("/second")[: 2 * BLOCK] == bytes(BLOCK) + b"2" * BLOCK
+    report, after = repaired(bytes(image.data))
+    (finding,) = report.findings
+    assert finding.rule.number == 251
+    assert not finding.is_repaired
+    assert finding.lost is None
+    assert "free some space" in finding.repair
+    assert after == image.data
+    again, _ = repaired(after)
+    assert again.findings == report.findings
+
+
+def test_a_copy_is_made_once_there_is_room_for_it() -> None:
+    """What a repair of the same check frees is room, too."""
+    image = Image(unpacked("shared-on-a-full-disk"))
+    image.put_inode(image.find("/double"), direct11=2)  # so one block is nobody's
+    report, after = repaired(bytes(image.data))
+    assert report.left == ()
+    assert walk(after).findings == []
 
 
 def test_the_pointers_of_a_special_file_are_cleared(image: Image) -> None:

@@ -43,14 +43,8 @@ TOLD_ELSEWHERE: Final = {
     "unconnected-directory": "an entry that is not there has no place",
     "unconnected-on-a-full-disk": "an entry that is not there has no place",
     "record-inode-another": "the entry is believed; its old inode has no name",
-    "homework-block-without-inode": "the pointer is believed; the bits of two blocks are wrong",
-    "indirect-noise": "the pointer to the block is named, and cleared",
-    "indirect-zeroed": "a block of holes is allowed; the inode's block count disagrees",
-    "shared-by-file-and-directory": "the later inode's pointer is named, the earlier was changed",
-    "shared-data-and-indirect": "the later inode's pointer is named, the earlier was changed",
-    "shared-indirect": "the later inode's pointer is named, the earlier was changed",
+    "indirect-level-exchanged": "two sound pointers; wrong is what stands where they lead",
     "superblock-checksum-of-much": "a checksum does not tell which bytes before it are wrong",
-    "shared-on-a-full-disk": "the later inode's pointer is named, the earlier was changed",
 }
 
 

@@ -17,7 +17,7 @@ from vsfs.device import MemoryDevice
 from vsfs.errors import VsfsError
 from vsfs.fsck import check
 from vsfs.fsck.context import Check, Entry
-from vsfs.fsck.directories import named_types
+from vsfs.fsck.entry_types import named_types
 from vsfs.fsck.overlay import Overlay
 from vsfs.fsck.records import Names
 from vsfs.layout import decode_superblock

@@ -1,5 +1,7 @@
 """Real mounts: made by the command, always unmounted at the end of a test.
 
+A test runs over each of the two bindings, which must not differ.
+
 Where there is no FUSE, CI fails and everybody else skips with the reason.
 """
 
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mounts import Mount, command, need_fuse
+from tests.support.mounts import BINDINGS, Mount, command, need_binding, need_fuse
 
 HERE = Path(__file__).parent
 
@@ -28,14 +30,22 @@ def _needs_fuse() -> None:
     need_fuse()
 
 
+@pytest.fixture(params=BINDINGS)
+def binding(request: pytest.FixtureRequest) -> str:
+    """What the mounts of a test talk to libfuse by."""
+    name: str = request.param
+    need_binding(name)
+    return name
+
+
 @pytest.fixture
-def new_mount(tmp_path: Path) -> Iterator[Callable[..., Mount]]:
+def new_mount(tmp_path: Path, binding: str) -> Iterator[Callable[..., Mount]]:
     """Make images of a given size and give them a mount point, not yet mounted."""
     made: list[Mount] = []
 
     def make(size: int = 256 * 1024, block_size: int = 4096) -> Mount:
         image, point = tmp_path / f"disk{len(made)}.img", tmp_path / f"mnt{len(made)}"
-        made.append(Mount.make(image, point, size, block_size))
+        made.append(Mount.make(image, point, binding, size, block_size))
         return made[-1]
 
     yield make
@@ -52,6 +62,11 @@ def mounted(new_mount: Callable[..., Mount]) -> Mount:
 
 
 @pytest.fixture
-def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(binding: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command of the project by its module's name."""
-    return command
+
+    def run_one(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        chosen = ("-o", f"binding={binding}") if name == "mount" else ()
+        return command(name, *chosen, *arguments)
+
+    return run_one

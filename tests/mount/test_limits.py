@@ -7,6 +7,7 @@ import errno
 import mmap
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 from tests.support.images import errno_of
+
+over_fusepy = pytest.mark.parametrize("binding", ["fusepy"], indirect=True)
+over_llfuse = pytest.mark.parametrize("binding", ["llfuse"], indirect=True)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
@@ -34,6 +38,14 @@ def renameat2(old: Path, new: Path, flags: int) -> None:
     check(_libc.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), flags))
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """The kernel tells what it forgets without waiting for it."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def file(mounted: Any) -> Path:
     path: Path = mounted.point / "file"
@@ -46,6 +58,7 @@ def test_there_are_no_acls(file: Path) -> None:
     assert errno_of(os.setxattr, file, "system.posix_acl_access", acl) == errno.EOPNOTSUPP
 
 
+@over_fusepy
 def test_only_an_open_file_may_not_get_the_name_that_libfuse_hides_files_under(file: Path) -> None:
     hidden = file.with_name(".fuse_hidden0123456789abcdef")
     file.rename(hidden)
@@ -57,6 +70,38 @@ def test_only_an_open_file_may_not_get_the_name_that_libfuse_hides_files_under(f
         assert still_open.read() == b"x" * 8192
 
 
+@over_llfuse
+def test_an_open_file_may_get_any_name(file: Path) -> None:
+    hidden = file.with_name(".fuse_hidden0123456789abcdef")
+    with open(file, "rb") as still_open:
+        file.rename(hidden)
+        assert os.listdir(file.parent) == [hidden.name]
+        assert os.fstat(still_open.fileno()).st_nlink == 1
+
+
+@over_llfuse
+def test_all_names_of_a_file_show_what_one_changes_while_it_is_open(file: Path) -> None:
+    other = file.with_name("second")
+    os.link(file, other)
+    with (
+        open(file, "r+b", buffering=0) as first,
+        open(other, "r+b", buffering=0) as second,
+        mmap.mmap(first.fileno(), 0) as mapped,
+    ):
+        assert mapped[:3] == b"xxx"
+        second.write(b"two")
+        assert mapped[:3] == os.pread(first.fileno(), 3, 0) == b"two"
+        mapped[:3] = b"map"
+        assert other.read_bytes()[:3] == b"map"
+        os.truncate(other, 10_000)
+        assert file.stat().st_size == os.fstat(first.fileno()).st_size == 10_000
+        other.chmod(0o600)
+        assert file.stat().st_mode & 0o777 == 0o600
+        other.unlink()
+        assert file.stat().st_nlink == os.fstat(second.fileno()).st_nlink == 1
+
+
+@over_fusepy
 def test_a_file_with_two_names_cannot_be_mapped_shared_but_privately(file: Path) -> None:
     os.link(file, file.with_name("second"))
     with open(file, "r+b") as opened:
@@ -106,6 +151,7 @@ def test_sync_commits_only_when_it_is_given_a_file_or_directory(
     assert mount.image.read_bytes() != before
 
 
+@over_fusepy
 def test_a_directory_removed_while_it_was_open_is_gone(mounted: Any) -> None:
     path = mounted.point / "directory"
     path.mkdir()
@@ -116,6 +162,47 @@ def test_a_directory_removed_while_it_was_open_is_gone(mounted: Any) -> None:
     assert errno_of(os.fchmod, fd, 0o700) == errno.ENOENT
     os.fsync(fd)
     os.close(fd)
+
+
+@over_llfuse
+def test_a_directory_removed_while_it_was_open_stays_until_it_is_closed(mounted: Any) -> None:
+    before = os.statvfs(mounted.point).f_ffree
+    path = mounted.point / "directory"
+    path.mkdir()
+    fd = os.open(path, os.O_RDONLY)
+    path.rmdir()
+    path.mkdir()
+    assert os.fstat(fd).st_nlink == 0
+    assert os.fstat(fd).st_ino != path.stat().st_ino
+    os.fchmod(fd, 0o700)
+    assert os.fstat(fd).st_mode & 0o777 == 0o700
+    assert os.listdir(fd) == []
+    assert errno_of(os.mkdir, "x", dir_fd=fd) == errno.ENOENT
+    os.close(fd)
+    path.rmdir()
+    wait_until(lambda: os.statvfs(mounted.point).f_ffree == before)
+
+
+@over_llfuse
+def test_what_is_only_referred_to_stays_without_names(mounted: Any, file: Path) -> None:
+    """By O_PATH, which is no open to a filesystem, or by being where a process is."""
+    before = os.statvfs(mounted.point).f_bfree
+    fd = os.open(file, os.O_PATH)
+    file.unlink()
+    file.with_name("other").write_bytes(b"y" * 8192)
+    os.sync()
+    assert os.fstat(fd).st_nlink == 0
+    assert Path(f"/proc/self/fd/{fd}").read_bytes() == b"x" * 8192
+    os.close(fd)
+    wait_until(lambda: os.statvfs(mounted.point).f_bfree == before)
+    inside = subprocess.run(
+        ["sh", "-c", "mkdir d; cd d; rmdir ../d; stat -c %h ."],
+        cwd=mounted.point,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert inside.stdout == "0\n"
 
 
 def test_holes_are_kept_but_cannot_be_looked_for(mounted: Any) -> None:

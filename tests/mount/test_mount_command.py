@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -178,6 +179,7 @@ def test_without_the_device_the_sentence_names_it(
     assert "/dev/no-such-fuse" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("binding", ["fusepy"], indirect=True)
 def test_without_libfuse_the_sentence_names_the_package(
     new_mount: Any, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +301,44 @@ def test_fusermount_unmounts_as_well(mounted: Any) -> None:
     assert read_names(mounted.image) == ["file"]
 
 
+def test_in_the_foreground_it_says_which_binding_it_uses(new_mount: Any) -> None:
+    mount = new_mount()
+    process = subprocess.Popen(foreground(mount), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: mount.is_mounted)
+        mount.unmount()
+        _, said = process.communicate(timeout=30)
+        line = f"mount.vsfs: {mount.image} is mounted on {mount.point} (by {mount.binding})\n"
+        assert said == line
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("binding", ["fusepy"], indirect=True)
+def test_without_a_word_about_it_llfuse_is_taken_where_it_is_installed(
+    new_mount: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llfuse", ModuleType("llfuse"))
+    assert mount_tool._check_fuse(None) == "llfuse"
+    assert mount_tool._check_fuse("fusepy") == "fusepy"
+    monkeypatch.setitem(sys.modules, "llfuse", None)  # as if it were not installed
+    assert mount_tool._check_fuse(None) == "fusepy"
+
+
+@pytest.mark.parametrize("binding", ["fusepy"], indirect=True)
+def test_a_binding_that_is_not_there_is_refused_in_one_sentence(
+    new_mount: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mount = new_mount()
+    monkeypatch.setitem(sys.modules, "llfuse", None)
+    for option, says in [("llfuse", "pip install"), ("fuse4", "choose one of fusepy, llfuse")]:
+        words = ["-o", f"binding={option}", str(mount.image), str(mount.point)]
+        assert mount_tool.main(words) == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert says in line
+
+
 def test_in_the_foreground_it_runs_until_it_is_unmounted(new_mount: Any) -> None:
     mount = new_mount()
     process = subprocess.Popen(foreground(mount), stderr=subprocess.PIPE, text=True)
@@ -318,7 +358,8 @@ def test_in_the_foreground_it_runs_until_it_is_unmounted(new_mount: Any) -> None
 
 
 def foreground(mount: Any) -> list[str]:
-    return [sys.executable, "-m", "vsfs_tools.mount", "-f", str(mount.image), str(mount.point)]
+    options = ["-f", "-o", f"binding={mount.binding}"]
+    return [sys.executable, "-m", "vsfs_tools.mount", *options, str(mount.image), str(mount.point)]
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], says: str) -> None:

@@ -1,17 +1,19 @@
-"""Each test of this folder runs on the library and on a real mount.
+"""Each test of this folder runs on the library and on real mounts, one for each binding.
 
 The library gets a fresh image in memory for each test.  Mounts are expensive, so
-all tests share one, and each works in a fresh directory of it.  At the end of a
+all tests share them, and each works in a fresh directory of it.  At the end of a
 test the image has no fault, or the mount has all its blocks and inodes back.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ import pytest
 
 import vsfs
 from tests.support.images import ALICE, BOB, ROOT, blank, image_of, mount
-from tests.support.mounts import Mount, need_fuse
+from tests.support.mounts import ON_MOUNTS, Mount, need_binding, need_fuse
 from tests.support.processes import Family, LibraryProcess, Process, put
 from tests.support.rawwalk import walk
+from vsfs.device import MemoryDevice
 
 SIZE = 4 * 1024 * 1024
 MOUNT_SIZE = 16 * 1024 * 1024
@@ -29,12 +32,26 @@ IS_ROOT = os.geteuid() == 0
 OPTIONS = ("-o", "allow_other") if IS_ROOT else ()  # others ask fuse.conf first
 
 
+Mounts = Callable[[str], Family]  # by binding
+
+
 @pytest.fixture(scope="session")
-def posix_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
-    """The processes on the one mount for all tests."""
+def posix_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounts]:
+    """The processes on the mounts for all tests."""
+    with contextlib.ExitStack() as at_end:
+
+        @functools.cache
+        def mounts(binding: str) -> Family:
+            return at_end.enter_context(_mounted(tmp_path_factory.mktemp("posix"), binding))
+
+        yield mounts
+
+
+@contextlib.contextmanager
+def _mounted(where: Path, binding: str) -> Iterator[Family]:
     need_fuse()
-    where = tmp_path_factory.mktemp("posix")
-    mounted = Mount.make(where / "disk.img", where / "mnt", MOUNT_SIZE)
+    need_binding(binding)
+    mounted = Mount.make(where / "disk.img", where / "mnt", binding, MOUNT_SIZE)
     yield from _used(mounted, *OPTIONS)
     assert walk(_settled(mounted.image)).findings == []
 
@@ -58,7 +75,7 @@ def _settled(image: Path) -> bytes:
     return image.read_bytes()
 
 
-@pytest.fixture(params=["library", pytest.param("mount", marks=pytest.mark.mount)])
+@pytest.fixture(params=["library", "journal", *ON_MOUNTS])
 def on(request: pytest.FixtureRequest) -> str:
     """What a test runs on."""
     kind: str = request.param
@@ -68,11 +85,16 @@ def on(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def fs(on: str, request: pytest.FixtureRequest) -> Iterator[Process]:
     """A process on an empty filesystem that may do all; on the mount only if the tests may."""
-    yield from _library() if on == "library" else _mount(request.getfixturevalue("posix_mount"))
+    if on == "library":
+        yield from _library(blank(SIZE))
+    elif on == "journal":  # the smallest one
+        yield from _library(blank(SIZE, journal_blocks=16))
+    else:
+        yield from _mount(request.getfixturevalue("posix_mounts")(on))
 
 
-def _library() -> Iterator[Process]:
-    library = mount(blank(SIZE), ROOT)
+def _library(device: MemoryDevice) -> Iterator[Process]:
+    library = mount(device, ROOT)
     yield LibraryProcess(library)
     library.unmount()
     assert walk(image_of(library)).findings == []
@@ -128,11 +150,23 @@ def library(make_fs: Any) -> Process:
 
 
 @pytest.fixture(scope="session")
-def read_only_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
-    """The processes on one mount that cannot be changed."""
+def read_only_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounts]:
+    """The processes on the mounts that cannot be changed."""
+    with contextlib.ExitStack() as at_end:
+
+        @functools.cache
+        def mounts(binding: str) -> Family:
+            where = tmp_path_factory.mktemp("read-only")
+            return at_end.enter_context(_mounted_read_only(where, binding))
+
+        yield mounts
+
+
+@contextlib.contextmanager
+def _mounted_read_only(where: Path, binding: str) -> Iterator[Family]:
     need_fuse()
-    where = tmp_path_factory.mktemp("read-only")
-    mounted = Mount.make(where / "disk.img", where / "mnt", SIZE)
+    need_binding(binding)
+    mounted = Mount.make(where / "disk.img", where / "mnt", binding, SIZE)
     with vsfs.FileSystem.open(str(mounted.image)) as writer:
         _one_of_everything(LibraryProcess(writer))
     before = mounted.image.read_bytes()
@@ -143,14 +177,14 @@ def read_only_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family
 @pytest.fixture
 def read_only_fs(on: str, request: pytest.FixtureRequest) -> Iterator[Process]:
     """A filesystem that is mounted read-only, with one of everything in it."""
-    if on == "library":
-        device = blank(SIZE)
+    if on in ("library", "journal"):
+        device = blank(SIZE, journal_blocks=16 if on == "journal" else None)
         with mount(device, ROOT) as writer:
             _one_of_everything(LibraryProcess(writer))
         with mount(device, ROOT, read_only=True) as reader:
             yield LibraryProcess(reader)
         return
-    family: Family = request.getfixturevalue("read_only_mount")
+    family: Family = request.getfixturevalue("read_only_mounts")(on)
     yield family.begin(".")
     family.end()
 

@@ -7,6 +7,7 @@ trees as text that must be the same.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import stat
@@ -22,6 +23,10 @@ import pytest
 from vsfs.lock import mount_points
 from vsfs.mkfs import format_image
 
+#: The two ways of talking to libfuse; a mount's tests run over both.
+BINDINGS = ("fusepy", "llfuse")
+ON_MOUNTS = [pytest.param(binding, marks=pytest.mark.mount) for binding in BINDINGS]
+
 
 def need_fuse() -> None:
     """Skip where there is no FUSE; in CI fail, since there it has to be."""
@@ -31,6 +36,12 @@ def need_fuse() -> None:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+def need_binding(binding: str) -> None:
+    """Skip where the optional binding is not installed."""
+    if binding == "llfuse" and importlib.util.find_spec("llfuse") is None:
+        pytest.skip("llfuse is not installed")
 
 
 def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -47,16 +58,19 @@ def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 class Mount:
     """An image and where it is mounted, if it is."""
 
-    def __init__(self, image: Path, point: Path) -> None:
+    def __init__(self, image: Path, point: Path, binding: str) -> None:
         self.image = image
         self.point = point
+        self.binding = binding
 
     @classmethod
-    def make(cls, image: Path, point: Path, size: int, block_size: int = 4096) -> Mount:
+    def make(
+        cls, image: Path, point: Path, binding: str, size: int, block_size: int = 4096
+    ) -> Mount:
         """A fresh image and a mount point for it, not yet mounted."""
         format_image(image, size, block_size=block_size)
         point.mkdir()
-        return cls(image, point)
+        return cls(image, point, binding)
 
     @property
     def is_mounted(self) -> bool:
@@ -64,7 +78,8 @@ class Mount:
 
     def mount(self, *options: str) -> None:
         """Mount it; fails the test with what the command said."""
-        result = command("mount", *options, self.image, self.point)
+        binding = f"binding={self.binding}"
+        result = command("mount", "-o", binding, *options, self.image, self.point)
         assert (result.returncode, result.stdout) == (0, ""), result.stderr
         assert self.is_mounted
 

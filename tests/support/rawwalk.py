@@ -56,6 +56,7 @@ class Walk:
     inodes: dict[int, RawInode] = field(default_factory=dict)
     paths: dict[bytes, int] = field(default_factory=dict)  # b"" is the root, b"/a/b" a file
     orphans: set[int] = field(default_factory=set)
+    journal: tuple[int, ...] = ()  # the blocks of inode 1: the header, then the log
     image: bytes = field(default=b"", repr=False)
 
     def content(self, ino: int) -> bytes:
@@ -72,19 +73,21 @@ class Walk:
         return bytes(content)
 
 
-def walk(image: bytes | bytearray, *, mounted: bool = False) -> Walk:
+def walk(image: bytes | bytearray, *, mounted: bool = False, shared: bool = False) -> Walk:
     """Read `image` and compare each of its structures with all others.
 
     With `mounted` the superblock must say so, and inodes without a name are
-    allowed: files that are open.
+    allowed: files that are open.  A block of two files is a finding; with `shared`
+    it counts as part of both all the same, as whoever reads them sees it.
     """
-    return _Walker(bytes(image), mounted).run()
+    return _Walker(bytes(image), mounted, shared).run()
 
 
 class _Walker:
-    def __init__(self, image: bytes, mounted: bool) -> None:
+    def __init__(self, image: bytes, mounted: bool, shared: bool) -> None:
         self.image = image
         self.mounted = mounted
+        self.shared = shared
         self.result = Walk([], image=image)
         self.owners: dict[int, str] = {}  # block -> who has it
 
@@ -120,7 +123,10 @@ class _Walker:
         self.free_inodes, state = struct.unpack_from("<2I", image, 64)
         (checksum,) = struct.unpack_from("<I", image, 508)
         self.expect("the version", 1, version)
-        self.expect("the features", (0, 0, 0), (compat, incompat, ro_compat))
+        self.has_journal = compat == 1
+        needs_replay = int(self.has_journal and self.mounted)
+        features = (int(self.has_journal), needs_replay, 0)
+        self.expect("the features", features, (compat, incompat, ro_compat))
         self.expect("the inode size", INODE, inode_size)
         self.expect("the superblock's checksum", zlib.crc32(image[:508]), checksum)
         self.expect("the state", 2 if self.mounted else 1, state)
@@ -156,6 +162,9 @@ class _Walker:
         at = self.table * self.block_size + ino * INODE
         raw = self.image[at : at + INODE]
         in_use = self.bits(self.inode_bitmap, self.data_bitmap) >> ino & 1
+        if ino == 1 and self.has_journal:
+            self.read_journal(raw, in_use)
+            return
         if ino < 2:
             self.expect(f"reserved inode {ino}", (1, bytes(INODE)), (in_use, raw))
             return
@@ -184,6 +193,33 @@ class _Walker:
         self.read_pointers(inode, pointers, attribute_block)
         self.check_contents(inode)
 
+    def read_journal(self, raw: bytes, in_use: int) -> None:
+        """Inode 1, and the header that its first block begins with."""
+        checksum = zlib.crc32(struct.pack("<I", 1) + raw[:252])
+        self.expect("the checksum of the journal", checksum, struct.unpack_from("<I", raw, 252)[0])
+        mode, nlink, uid, gid, size, blocks = struct.unpack_from("<4I2Q", raw)
+        self.expect("the journal's bit and links", (1, 1), (in_use, nlink))
+        self.expect("the journal's type", stat.S_IFREG, stat.S_IFMT(mode))
+        inode = RawInode(1, mode, nlink, uid, gid, size, blocks, 0, 0, raw[144:252])
+        pointers = struct.unpack_from("<15I", raw, 80)
+        self.expect("pointers of the journal that it does not need", (0, 0), pointers[13:])
+        self.read_pointers(inode, pointers, *struct.unpack_from("<I", raw, 140))
+        count, rest = divmod(size, self.block_size)
+        room = (self.block_size - 20) // 4
+        self.expect("the journal's file blocks", list(range(count)), sorted(inode.file_blocks))
+        if rest or not 16 <= count <= 1 + room:
+            self.bad(f"the journal has {size} bytes")
+            return
+        self.result.journal = tuple(inode.file_blocks[index] for index in range(count))
+        header = self.block(self.result.journal[0])
+        magic, waiting, _sequence, checksum = struct.unpack_from("<4sIQI", header)
+        self.expect("the journal's magic", b"JRNL", magic)
+        if waiting >= count:
+            self.bad(f"the journal has {waiting} blocks, and room for {count - 1}")
+        if not waiting:
+            empty = zlib.crc32(header[:16] + bytes(4))
+            self.expect("the checksum of an empty header", empty, checksum)
+
     def claim(self, block: int, owner: str) -> bool:
         """Note that `owner` has `block`; say whether that is possible."""
         if not self.data <= block < self.block_count:
@@ -191,7 +227,7 @@ class _Walker:
             return False
         if block in self.owners:
             self.bad(f"block {block} belongs to {self.owners[block]} and to {owner}")
-            return False
+            return self.shared
         self.owners[block] = owner
         return True
 

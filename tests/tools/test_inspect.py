@@ -26,6 +26,7 @@ from vsfs_tools.inspect_output import RichPrinter
 import vsfs
 from tests.support.images import IDENTITY, ROOT, Clock
 from vsfs import lock
+from vsfs.device import Access, FailingDevice, FileDevice, Kind
 
 BLOCK = 4096
 ESCAPE = "\x1b"
@@ -545,6 +546,118 @@ def test_a_damaged_file_has_its_damage_in_place_of_runs(run: Run, image: Path) -
     assert line.endswith("/foo/large")
 
 
+# -- journals -----------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.img"
+    build_waiting(path)
+    return path
+
+
+def test_a_transaction_that_waits_is_shown_with_what_it_would_write(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect.main([str(waiting), "journal"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "Transaction 3 waits" in captured.out
+    assert re.search(r" 3  inodes 0-15$", captured.out, re.MULTILINE)
+    assert "directory data of /new (inode 5)" in captured.out
+    assert "block of pointers of /new/large (inode 6)" in captured.out
+
+
+def test_the_other_commands_say_that_they_show_what_was_before(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspect.main([str(waiting), "tree"]) == 0
+    captured = capsys.readouterr()
+    assert "new" not in captured.out
+    assert captured.err.startswith("vsfs-inspect: warning: transaction 3 waits in the journal")
+    assert captured.err.count("\n") == 1
+    vsfs.FileSystem.open(waiting).unmount()
+    assert inspect.main([str(waiting), "tree"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "new" in captured.out
+
+
+def test_after_an_unmount_nothing_waits(waiting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vsfs.FileSystem.open(waiting).unmount()
+    assert inspect.main([str(waiting), "journal"]) == 0
+    assert "No transaction waits; the last one was number 5." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ["journal"], ["inode", "1"], ["block", "9"]])
+def test_an_image_with_a_journal_is_shown_without_damage(
+    waiting: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    vsfs.FileSystem.open(waiting).unmount()
+    if "/foo/large" in command or "/foo/bar" in command:
+        command = [command[0], "/new/large"]
+    assert inspect.main([str(waiting), *command]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "damaged" not in captured.out
+
+
+def test_the_layout_has_the_journals_letter(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vsfs.FileSystem.open(waiting).unmount()
+    assert inspect.main([str(waiting), "layout"]) == 0
+    out = capsys.readouterr().out
+    assert "S i d I I I I I   D J J J J J J J   J J J J J J J J   J J D D" in out
+    assert "D data  J journal" in out
+    inspect.main([str(waiting), "layout", "--json"])
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["first"] for cell in cells if cell["letter"] == "J"] == [*range(9, 26)]
+
+
+def test_a_large_image_with_a_journal_has_a_picture_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = tmp_path / "large.img"
+    vsfs.format_image(large, 2**40, inode_count=1000, journal_blocks=1020)
+    assert inspect.main([str(large), "layout"]) == 0
+    assert "J" not in capsys.readouterr().out.split("S superblock")[0]  # far less than a cell
+
+
+def test_a_journal_is_none_where_there_is_none(run: Run) -> None:
+    assert run("journal") == "disk.img has no journal; tune.vsfs -j makes one\n"
+    values = json.loads(run("journal", "--json"))
+    assert values["present"] is False
+    assert values["header"] is None
+
+
+@pytest.mark.parametrize(
+    ("offset", "content", "says"),
+    [
+        (0, b"X", "damaged: journal header (block 9, offset 0) is damaged"),
+        (4, b"\xff\xff", "damaged: journal header (block 9, offset 4) is damaged"),
+        (8, b"\xff", "the checksum does not fit"),
+        (20, b"\xff\xff\xff\xff", "past the end of the image"),
+    ],
+)
+def test_a_damaged_header_is_shown(
+    waiting: Path,
+    capsys: pytest.CaptureFixture[str],
+    offset: int,
+    content: bytes,
+    says: str,
+) -> None:
+    with waiting.open("r+b") as file:
+        file.seek(9 * BLOCK + offset)
+        file.write(content)
+    assert inspect.main([str(waiting), "journal"]) == 0
+    out = capsys.readouterr().out
+    assert says in out
+    assert " waits: it was committed" not in out
+    for command in ("block", "layout", "super"):
+        assert inspect.main([str(waiting), command, *(["9"] if command == "block" else [])]) == 0
+
+
 # -- the document -------------------------------------------------------------
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "INSPECT.md"
@@ -565,12 +678,36 @@ def build_example(image: Path) -> None:
         fs.unlink("/gone")
 
 
+def build_waiting(image: Path) -> None:
+    """An image whose journal holds a transaction that was committed, but not installed."""
+    vsfs.format_image(image, identity=IDENTITY, journal_blocks=16)
+    armed: list[bool] = []
+
+    def fails(access: Access) -> bool:
+        is_install = access.operation == "write" and access.kind not in (Kind.JOURNAL, Kind.DATA)
+        return bool(armed) and is_install
+
+    device = FailingDevice(FileDevice(image), fails)
+    fs = vsfs.FileSystem.open(device, credentials=ROOT, clock=Clock())
+    fs.mkdir("/foo")
+    put(fs, "/foo/bar", b"hello, world\n")
+    fs.sync()
+    fs.mkdir("/new")
+    fs.rename("/foo/bar", "/new/bar")
+    put(fs, "/new/large", bytes(60_000))
+    armed.append(True)
+    with pytest.raises(OSError, match="Input/output error"):
+        fs.sync()
+    fs.unmount()
+
+
 def test_the_document_shows_what_the_command_prints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")  # argparse folds its help
     build_example(Path("disk.img"))
+    build_waiting(Path("journal.img"))
     examples = EXAMPLE.findall(DOCUMENT.read_text())
     assert len(examples) > 10
     for command, shown in examples:

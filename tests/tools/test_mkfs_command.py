@@ -12,6 +12,7 @@ import pytest
 from vsfs_tools.mkfs import main
 
 import vsfs
+from tests.support.rawwalk import walk
 
 UUID = "0ea75a09-4f7d-4c1b-9d1f-6a3c5be0a2d1"
 
@@ -45,6 +46,66 @@ def test_a_new_image_has_256_kib_and_osteps_regions(
         "  D  blocks 8-63  data region   56 blocks for files and directories",
         f"  UUID {UUID}",
     ]
+
+
+def test_the_journal_stands_among_the_regions(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "15 changed blocks fit into a transaction; its pointers in block 25"
+    for arguments in (["-j"], ["-J", "blocks=16"]):
+        assert main([str(image), "-U", UUID, "-F", *arguments]) == 0
+        assert capsys.readouterr().out.splitlines()[-3:] == [
+            "  D  blocks 8-63  data region   56 blocks for files and directories",
+            f"  J  blocks 9-24  journal       {note}",
+            f"  UUID {UUID}",
+        ]
+        found = walk(image.read_bytes())
+        assert found.findings == []
+        assert found.journal == (*range(9, 25),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["-J", "blocks=15"],
+            "a journal cannot have 15 blocks: with blocks of 4096 bytes it has 16",
+        ),
+        (["-J", "blocks=2000"], "a journal cannot have 2000 blocks"),
+        (["-J", "blocks=54"], "leaves no room for files in the image, whose data region has 56"),
+        (["-j", "40K"], "leaves no room for files"),
+        (["-j", "-n", "40K"], "leaves no room for files"),
+    ],
+)
+def test_a_journal_that_cannot_be_is_refused(
+    image: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert says in refused(capsys, image, *arguments)
+    assert not image.exists()
+
+
+def test_a_size_of_a_journal_needs_its_word(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([str(image), "-J", "20"])
+    assert "write it as blocks=64" in capsys.readouterr().err
+
+
+def test_what_a_journal_takes_is_counted_for_the_files(
+    tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "file").write_bytes(b"x" * 4096 * 50)  # 51 with its indirect block
+    assert main(["-q", str(image), "-d", str(tmp_path / "dir")]) == 0
+    image.unlink()
+    arguments = [image, "-j", "-d", tmp_path / "dir"]
+    sentence = refused(capsys, *arguments)
+    assert "take 51 blocks of 4096 bytes, and it has 38" in sentence
+    size = sentence.split()[-1]
+    assert not image.exists()
+    assert main(["-q", *map(str, arguments), size]) == 0
+    assert walk(image.read_bytes()).findings == []
 
 
 def test_quiet_prints_nothing(image: Path, capsys: pytest.CaptureFixture[str]) -> None:

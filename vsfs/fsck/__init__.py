@@ -43,7 +43,7 @@ from vsfs.fsck.sharing import check_sharing
 from vsfs.fsck.superblock import check_superblock
 from vsfs.fsck.tree import check_tree
 from vsfs.fsck.write import write_edits
-from vsfs.layout import Geometry, Superblock
+from vsfs.layout import JOURNAL_INO, Geometry, Superblock
 
 __all__ = [
     "Edit",
@@ -128,7 +128,7 @@ def _report(state: Check) -> Report:
         findings=tuple(state.findings),
         superblock=state.superblock,
         edits=tuple(state.overlay.edits),
-        inodes=len(state.inodes),
+        inodes=len(state.inodes.keys() - {JOURNAL_INO}),
         directories=sum(inode.is_directory for inode in state.inodes.values()),
         blocks=state.blocks.used,
     )

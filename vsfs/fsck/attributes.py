@@ -10,7 +10,7 @@ from vsfs.device import Kind
 from vsfs.errors import Corrupt
 from vsfs.fsck.blocks import POINTER_RANGE
 from vsfs.fsck.context import Change, Check, CheckedInode, counted
-from vsfs.fsck.findings import Evidence, rule
+from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.pointers import Claim, attribute_pointer
 from vsfs.layout import (
     ATTRIBUTES_MAGIC,
@@ -38,7 +38,7 @@ def check_attribute_pointer(check: Check, inode: CheckedInode) -> None:
     if not pointer or geometry.is_data_block(pointer):
         return
     start, end = geometry.data_start, geometry.block_count
-    check.update(
+    accepted = check.update(
         POINTER_RANGE,
         inode,
         f"{check.named(inode.ino)} has its attributes in block {pointer}, "
@@ -49,6 +49,7 @@ def check_attribute_pointer(check: Check, inode: CheckedInode) -> None:
         lost="its extended attributes",
         attribute_block=0,
     )
+    inode.cuts.append(accepted)
 
 
 def check_attributes(check: Check, inode: CheckedInode) -> list[Claim]:
@@ -76,22 +77,42 @@ def check_attributes(check: Check, inode: CheckedInode) -> list[Claim]:
 
 def _read(data: bytes, ino: int, block_no: int) -> tuple[dict[bytes, bytes], Corrupt | None]:
     """The attributes up to the first that breaks a rule, and which rule that is."""
+    damage: Corrupt | None
     try:
         found = list(attribute_records(data, block_no, ino))
     except Corrupt as error:
+        damage = _told(error, data)
         if error.offset == 4 and _is_of(data, block_no, decode_attributes_head(data)[1]):
-            return {}, error
-        return _read_on(data, ino, block_no), error
+            return {}, damage
+        return _read_on(data, ino, block_no), damage
     kept: dict[bytes, bytes] = {}
-    damage: Corrupt | None = None
+    damage = None
     for record in found:
         expected = _broken_rule(record.name, kept)
         if expected is None:
             kept[record.name] = record.value
         elif damage is None:
-            at, name = record.offset, repr(record.name)
+            at, name = record.offset, quoted(record.name)
             damage = Corrupt("attribute block", block_no, at, name, expected)
     return kept, damage
+
+
+def _in_words(damage: Corrupt) -> str:
+    is_plural = damage.found.startswith(("zeroes", "the bytes"))
+    return f"{damage.found} {'stand' if is_plural else 'stands'} instead of {damage.expected}"
+
+
+def _told(damage: Corrupt, data: bytes) -> Corrupt:
+    """What is wrong with the head of an attribute block, with the name of the field."""
+    found, expected = damage.found, damage.expected
+    if damage.offset == 0:
+        found = f"the bytes {data[:4].hex(' ')}" if any(data[:4]) else "zeroes"
+        expected = f'the letters "{ATTRIBUTES_MAGIC.decode()}"'
+    elif damage.offset == 8:
+        found, expected = f"a size of {found} bytes", f"one of {expected}"
+    elif damage.offset == 12:
+        found, expected = f"the checksum {found}", f"{expected}, which its bytes give"
+    return Corrupt(damage.structure, damage.block, damage.offset, found, expected)
 
 
 def _broken_rule(name: bytes, others: dict[bytes, bytes]) -> str | None:
@@ -134,7 +155,7 @@ def _rewrite(check: Check, inode: CheckedInode, kept: dict[bytes, bytes], damage
     check.report(
         ATTRIBUTES,
         f"{check.named(inode.ino)} has its attributes in block {block_no}, where "
-        f"{damage.found} stands instead of {damage.expected}",
+        f"{_in_words(damage)}",
         found=Evidence("attribute block", block_no, damage.offset, damage.found),
         expected=check.inode_evidence(inode.ino, "attribute_block", block_no),
         repair=f"write the block anew with the {counted(len(kept), 'attribute')} that can be read",
@@ -150,7 +171,7 @@ def _drop(check: Check, inode: CheckedInode, damage: Corrupt) -> None:
         ATTRIBUTES,
         inode,
         f"{check.named(inode.ino)} has its attributes in block {block_no}, but there "
-        f"{damage.found} stands instead of {damage.expected}",
+        f"{_in_words(damage)}",
         found=Evidence(f"block {block_no}", block_no, damage.offset, damage.found),
         expected=check.inode_evidence(inode.ino, "attribute_block", block_no),
         repair="clear the pointer to it",

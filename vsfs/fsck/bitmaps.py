@@ -7,6 +7,10 @@ Wrong bits in a row are one finding; a bitmap block with many scattered ones has
 one for each kind, and all bits past the end of a bitmap are one.  Blocks that
 agree cost a comparison of bytes.
 
+What the repairs of the passes before have done to the bitmaps and the counts is no
+fault, and is only finished here: the bits of blocks that they freed are cleared
+without a finding, and a count that was right before them is made right again.
+
 Where a repair was declined, something may still be in use that the passes took
 for free: then no bit goes from 1 to 0, the free counts are left, and the state
 does not become clean.
@@ -15,14 +19,14 @@ does not become clean.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from vsfs.device import Kind
-from vsfs.fsck.context import Change, Check, is_sealed
-from vsfs.fsck.findings import Evidence, Rule, rule
-from vsfs.fsck.pointers import owners_of
+from vsfs.fsck.context import Change, Check
+from vsfs.fsck.findings import Edit, Evidence, Rule, rule
+from vsfs.fsck.pointers import Owner, owners_of
 from vsfs.layout import (
     FEATURE_INCOMPAT_RECOVER,
     RESERVED_INODES,
@@ -30,7 +34,6 @@ from vsfs.layout import (
     STATE_MOUNTED,
     ceil_div,
     decode_inode,
-    type_name,
 )
 from vsfs.validate import SUPERBLOCK_OFFSET
 
@@ -115,6 +118,8 @@ STATE_VALUE = rule(
     is_safe=False,
 )
 
+#: Rules about the bits themselves; those of all others change bits by the way.
+_BITS: Final = (INODE_BIT_0, INODE_BIT_1, INODE_PAST_END, DATA_BIT_0, DATA_BIT_1, DATA_PAST_END)
 #: With more runs of one kind in a block of a bitmap, they are one finding.
 _MOST_RUNS: Final = 16
 #: Bytes of a bitmap's region behind what it needs that are looked at: such room
@@ -166,6 +171,10 @@ class _Differences:
 def check_bitmaps(check: Check) -> None:
     """Compare both bitmaps with the inodes in use and the blocks they own."""
     may_free = not check.has_unrepaired
+    for number in check.unused:
+        check.blocks.clear(number)
+    if may_free:
+        check.follow_up(_bits_of_freed(check))
     inodes, blocks = _inode_bitmap(check), _data_bitmap(check)
     found = _differences(check, inodes)
     for wrong in found.missing:
@@ -181,6 +190,26 @@ def check_bitmaps(check: Check) -> None:
     for wrong in found.stale if may_free else ():
         _report_blocks_free(check, blocks, wrong)
     _report_past(check, blocks, DATA_PAST_END, found.past)
+
+
+def _bits_of_freed(check: Check) -> Iterator[Change]:
+    """Changes that clear the bits of blocks which repairs have freed."""
+    geometry = check.geometry
+    masks: dict[int, bytearray] = {}
+    for number in check.freed:
+        if number not in check.blocks:
+            index, bit = divmod(number, geometry.bits_per_block)
+            mask = masks.setdefault(index, bytearray(geometry.block_size))
+            mask[bit >> 3] |= 1 << (bit & 7)
+    for index, mask in sorted(masks.items()):
+        block_no = geometry.data_bitmap_start + index
+        stale = int.from_bytes(mask, "little")
+        stale &= int.from_bytes(check.overlay.block(block_no), "little")
+        if stale:
+            first, end = (stale & -stale).bit_length() - 1 >> 3, (stale.bit_length() + 7) // 8
+            content = int.from_bytes(check.overlay.block(block_no)[first:end], "little")
+            after = (content & ~(stale >> first * 8)).to_bytes(end - first, "little")
+            yield Change(block_no, first, after, Kind.DATA_BITMAP)
 
 
 def _inode_bitmap(check: Check) -> _Bitmap:
@@ -285,14 +314,14 @@ def _in_words(thing: str, wrong: _Wrong, base: int = 0) -> str:
 
     >>> _in_words("inode", _Wrong(5, 5, 1)), _in_words("block", _Wrong(0, 9, 10), base=8)
     ('inode 5', 'blocks 8 to 17')
-    >>> _in_words("inode", _Wrong(5, 90, 30))
-    '30 inodes from 5 to 90'
+    >>> _in_words("inode", _Wrong(4, 5, 2)), _in_words("inode", _Wrong(5, 90, 30))
+    ('inodes 4 and 5', '30 inodes from 5 to 90')
     """
     first, last = wrong.first + base, wrong.last + base
     if wrong.bits == 1:
         return f"{thing} {first}"
     if wrong.is_run:
-        return f"{thing}s {first} to {last}"
+        return f"{thing}s {first} {'and' if wrong.bits == 2 else 'to'} {last}"
     return f"{wrong.bits} {thing}s from {first} to {last}"
 
 
@@ -333,16 +362,11 @@ def _inode_record(check: Check, ino: int, value: str) -> Evidence:
 
 def _report_inodes_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
     ino = wrong.first
-    data = check.inode_bytes(ino)
-    are, what = ("is", "free") if wrong.bits == 1 else ("are", "free")
-    record = decode_inode(data)
-    if wrong.bits == 1 and any(data) and record.nlink == 0 and is_sealed(ino, data):
-        what = (
-            f"an orphan ({type_name(record.mode)}, no name left: it was open when the power went)"
-        )
+    are = "is" if wrong.bits == 1 else "are"
+    record = decode_inode(check.inode_bytes(ino))
     check.report(
         INODE_BIT_1,
-        f"{_in_words('inode', wrong)} {are} {what} {_but(bitmap, wrong, 1)}",
+        f"{_in_words('inode', wrong)} {are} free {_but(bitmap, wrong, 1)}",
         found=_bit(bitmap, ino, 1),
         expected=check.inode_evidence(ino, "nlink", record.nlink),
         repair=_repair(wrong, "clear"),
@@ -350,7 +374,7 @@ def _report_inodes_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
     )
 
 
-def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: int | None) -> None:
+def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: Owner | None) -> None:
     start = check.geometry.data_start
     which = _in_words("block", wrong, start)
     verb = "belongs to" if wrong.bits == 1 else "belong to"
@@ -358,12 +382,10 @@ def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: in
         whom = "a file"
         expected = Evidence("inode table", check.geometry.inode_table_start, 0, "an owner")
     else:
-        whom = check.named(owner)
+        whom = check.named(owner.inode.ino)
         if wrong.bits > 1:
             whom = f"files, the first of them to {whom},"
-        block, offset = check.geometry.inode_location(owner)
-        value = f"a pointer to block {start + wrong.first}"
-        expected = Evidence(f"inode {owner}", block, offset, value)
+        expected = owner.evidence
     check.report(
         DATA_BIT_0,
         f"{which} {verb} {whom} {_but(bitmap, wrong, 0)}",
@@ -371,7 +393,7 @@ def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: in
         expected=expected,
         repair=_repair(wrong, "set"),
         changes=_changes(check, bitmap, wrong, to=1),
-        ino=owner,
+        ino=None if owner is None else owner.inode.ino,
     )
 
 
@@ -424,7 +446,10 @@ def check_state(check: Check) -> None:
     if stored.state == STATE_CLEAN and not check.has_unrepaired:
         wrong = [name for name in left if getattr(stored, name) != left[name]]
     for name in wrong:
-        _report_count(check, name, getattr(stored, name), left[name])
+        if getattr(stored, name) in _right_before(check, name, left[name]):
+            check.follow_up(check.superblock_changes(**{name: left[name]}))
+        else:
+            _report_count(check, name, getattr(stored, name), left[name])
     if stored.state == STATE_MOUNTED:
         _report_not_unmounted(check, left)
     elif stored.state != STATE_CLEAN:
@@ -450,8 +475,10 @@ def _free_counts(check: Check) -> dict[str, int]:
     if check.has_unrepaired:
         inodes, blocks = _inode_bitmap(check), _data_bitmap(check)
         return {
-            "free_block_count": _zeroes(check, blocks),
-            "free_inode_count": min(_zeroes(check, inodes), geometry.inode_count - RESERVED_INODES),
+            "free_block_count": _zeroes(blocks, check.overlay.block),
+            "free_inode_count": min(
+                _zeroes(inodes, check.overlay.block), geometry.inode_count - RESERVED_INODES
+            ),
         }
     reserved = sum(ino not in check.inodes for ino in range(RESERVED_INODES))
     return {
@@ -460,12 +487,39 @@ def _free_counts(check: Check) -> dict[str, int]:
     }
 
 
-def _zeroes(check: Check, bitmap: _Bitmap) -> int:
-    """Bits of a bitmap that are 0, as they are on the disk with all repairs."""
+def _right_before(check: Check, name: str, left: int) -> tuple[int, int]:
+    """What a count could be before the check and be right: with the repairs it follows.
+
+    That is `left` without what repairs of other rules have done to the bitmap, and
+    the bits that were 0: a count that agreed with the bitmap is no fault of its own.
+    """
+    is_blocks = name == "free_block_count"
+    bitmap = _data_bitmap(check) if is_blocks else _inode_bitmap(check)
+    done = _more_zeroes(bitmap.kind, check.overlay.edits)
+    for finding in check.findings:
+        if finding.is_repaired and finding.rule in _BITS:
+            done -= _more_zeroes(bitmap.kind, finding.edits)
+    block_size = check.geometry.block_size
+    return left - done, _zeroes(
+        bitmap, lambda block_no: check.overlay.below.read(block_no, block_size)
+    )
+
+
+def _more_zeroes(kind: Kind, edits: Iterable[Edit]) -> int:
+    """By how many bits more are 0 in a bitmap after `edits`."""
+    return sum(
+        int.from_bytes(edit.before).bit_count() - int.from_bytes(edit.after).bit_count()
+        for edit in edits
+        if edit.kind is kind
+    )
+
+
+def _zeroes(bitmap: _Bitmap, block: Callable[[int], bytes | bytearray]) -> int:
+    """Bits of a bitmap that are 0, its blocks being what `block` gives."""
     zeroes = 0
     for index in range(ceil_div(bitmap.count, bitmap.per_block)):
         covered = min(bitmap.count - index * bitmap.per_block, bitmap.per_block)
-        bits = int.from_bytes(check.overlay.block(bitmap.start + index), "little")
+        bits = int.from_bytes(block(bitmap.start + index), "little")
         zeroes += covered - (bits & ((1 << covered) - 1)).bit_count()
     return zeroes
 
@@ -517,6 +571,8 @@ def _report_state_value(check: Check, state: int, left: dict[str, int]) -> None:
     new, words, counts = STATE_CLEAN, "clean", left
     if check.has_unrepaired:
         new, words, counts = STATE_MOUNTED, "mounted, until everything else is repaired", {}
+    else:
+        counts = counts | _recovered(check)
     check.report(
         STATE_VALUE,
         f"the superblock's state is {state}, which means nothing",
@@ -534,11 +590,5 @@ def _seal(check: Check) -> None:
     """
     if not check.overlay.edits:
         return
-    if check.has_unrepaired:
-        changes = check.superblock_changes(state=STATE_MOUNTED)
-    else:
-        changes = check.superblock_changes()
-    for change in changes:
-        edit = check.overlay.plan(*change)
-        if edit is not None:
-            check.overlay.apply(edit)
+    state = {"state": STATE_MOUNTED} if check.has_unrepaired else {}
+    check.follow_up(check.superblock_changes(**state))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vsfs.fsck.context import Check, CheckedInode, counted
-from vsfs.fsck.findings import rule
+from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.pointers import (
     Claim,
     Pointers,
@@ -32,7 +32,7 @@ from vsfs.fsck.pointers import (
     walk,
 )
 from vsfs.fsck.usage import Usage
-from vsfs.layout import INLINE_SIZE, ceil_div
+from vsfs.layout import INLINE_SIZE, ceil_div, get_pointers
 
 POINTER_RANGE = rule(
     220,
@@ -196,11 +196,12 @@ def _compare(check: Check, inode: CheckedInode, found: _Found) -> None:
     _check_size(check, inode, found)
     if inode.is_directory:
         _check_holes(check, inode, found)
-        if inode.blocks:
-            _check_directory_size(check, inode)
-            found = _look_again(check, inode, len(inode.blocks))
-            if found.past:  # indirect blocks that closing a hole has emptied
-                _cut_past(check, inode, found)
+        if not inode.blocks:  # it gets one, or has to go: see `sharing`
+            return
+        _check_directory_size(check, inode)
+        found = _look_again(check, inode, len(inode.blocks))
+        if found.past:  # indirect blocks that closing a hole has emptied
+            _cut_past(check, inode, found)
     check_count(check, inode, found.blocks + (1 if inode.record.attribute_block else 0))
 
 
@@ -209,16 +210,33 @@ def check_count(check: Check, inode: CheckedInode, count: int) -> None:
     record = inode.record
     if record.blocks == count:
         return
+    if inode.cuts:
+        check.follow_cuts(inode, blocks=count)
+        return
+    expected = check.inode_evidence(inode.ino, "direct", f"{counted(count, 'block')} reached")
+    empty = _empty_indirect(check, inode) if count < record.blocks else None
+    also = ""
+    if empty is not None:
+        also = f": its indirect block {empty} is empty"
+        expected = Evidence(f"indirect block {empty} of inode {inode.ino}", empty, 0, "no pointer")
     check.update(
         BLOCK_COUNT,
         inode,
         f"{check.named(inode.ino)} has a block count of {record.blocks}, "
-        f"but its pointers lead to {counted(count, 'block')}",
+        f"but its pointers lead to {counted(count, 'block')}{also}",
         found=check.inode_evidence(inode.ino, "blocks", record.blocks),
-        expected=check.inode_evidence(inode.ino, "direct", f"{counted(count, 'block')} reached"),
+        expected=expected,
         repair=f"set the count to {count}",
         blocks=count,
     )
+
+
+def _empty_indirect(check: Check, inode: CheckedInode) -> int | None:
+    """The first indirect block of an inode that was found without a pointer; None if none was."""
+    arrays = (array for array in walk(check, inode, set()) if array.field is None)
+    changed = check.overlay.changed
+    found = (a.block_no for a in arrays if not any(a.values) and a.block_no not in changed)
+    return next(found, None)
 
 
 def _end(check: Check, inode: CheckedInode) -> int | None:
@@ -281,7 +299,7 @@ def _check_range(check: Check, inode: CheckedInode, array: Pointers) -> Pointers
     where = "the image ends" if values[first] >= end else "that is metadata"
     evidence = pointer_evidence(inode, array, first)
     kind = "a block of the file" if array.level == 0 else "an indirect block"
-    check.report(
+    accepted = check.report(
         POINTER_RANGE,
         f"{check.named(inode.ino)} points to block {values[first]} as {kind}{many}, "
         f"but the data region has blocks {start} to {end - 1}: {where}",
@@ -292,6 +310,7 @@ def _check_range(check: Check, inode: CheckedInode, array: Pointers) -> Pointers
         lost=_lost_part(check, inode, array, bad),
         ino=inode.ino,
     )
+    inode.cuts.append(accepted)
     return _cleared(array, bad)
 
 
@@ -317,7 +336,7 @@ def _check_loop(check: Check, inode: CheckedInode, array: Pointers, found: _Foun
     bad = [index for index, value in enumerate(values) if value in found.indirect]
     value = values[bad[0]]
     what = "itself" if value == array.block_no and array.field is None else f"block {value}"
-    check.report(
+    accepted = check.report(
         INDIRECT_LOOP,
         f"{check.named(inode.ino)} has {what if what != 'itself' else f'block {value}'} as an "
         f"indirect block, and a pointer further down leads to {what} again",
@@ -328,6 +347,7 @@ def _check_loop(check: Check, inode: CheckedInode, array: Pointers, found: _Foun
         lost=_lost_part(check, inode, array, bad),
         ino=inode.ino,
     )
+    inode.cuts.append(accepted)
     return _cleared(array, bad)
 
 
@@ -338,18 +358,27 @@ def _check_indirect(check: Check, inode: CheckedInode, array: Pointers) -> Point
     if not bad:
         return array
     start, end = check.geometry.data_start, check.geometry.block_count
-    many = f", and {counted(len(bad) - 1, 'more block')}" if len(bad) > 1 else ""
-    check.report(
+    block_no = array.values[bad[0]]
+    which = f"block {block_no} as an indirect block"
+    if len(bad) > 1:
+        more = counted(len(bad) - 1, "more block")
+        which = f"block {block_no} and {more} as indirect blocks"
+    accepted = check.report(
         NOT_INDIRECT,
-        f"{check.named(inode.ino)} has block {array.values[bad[0]]}{many} as an indirect block, "
-        f"but {_why_not_indirect(check, array, bad[0])}",
+        f"{check.named(inode.ino)} has {which}, but {_why_not_indirect(check, array, bad[0])}",
         found=pointer_evidence(inode, array, bad[0]),
-        expected=check.superblock_evidence("data_start", f"data in blocks {start} to {end - 1}"),
+        expected=Evidence(
+            f"block {block_no}",
+            block_no,
+            _first_bad(check, array, bad[0]) * 4,
+            f"pointers to blocks {start} to {end - 1}, or 0",
+        ),
         repair="clear the pointer to it" if len(bad) == 1 else f"clear these {len(bad)} pointers",
         changes=set_pointers(check, inode, [(array, dict.fromkeys(bad, 0))]),
         lost=_lost_part(check, inode, array, bad),
         ino=inode.ino,
     )
+    inode.cuts.append(accepted)
     return _cleared(array, bad)
 
 
@@ -362,11 +391,19 @@ def _is_indirect(check: Check, array: Pointers, index: int) -> bool:
     used, bad = _used_and_bad(check, values)
     if array.values[index] not in check.contested:
         return bad <= _BAD_POINTERS or bad <= used - bad
-    if bad or array.level == 1:
-        return not bad
-    under = below(check, array, index)
-    children = (below(check, under, at).values for at, value in enumerate(values) if value)
-    return all(_used_and_bad(check, child)[1] == 0 for child in children)
+    return _is_sound_tree(check, array.values[index], array.level)
+
+
+def _is_sound_tree(check: Check, block_no: int, level: int) -> bool:
+    """Whether a block has good pointers alone, and so have all for `level` levels below."""
+    found = check.sound_trees.get((block_no, level))
+    if found is None:
+        values = get_pointers(check.overlay.block(block_no), 0, check.geometry.pointers_per_block)
+        found = not _used_and_bad(check, values)[1] and (
+            level == 1 or all(_is_sound_tree(check, v, level - 1) for v in values if v)
+        )
+        check.sound_trees[block_no, level] = found
+    return found
 
 
 def _used_and_bad(check: Check, values: tuple[int, ...]) -> tuple[int, int]:
@@ -385,6 +422,13 @@ def _why_not_indirect(check: Check, array: Pointers, index: int) -> str:
         return "what it points to are no indirect blocks, and another file has it, too"
     wrong = (v for v in under.values if v and not check.geometry.is_data_block(v))
     return f"{bad} of its {used} pointers lead out of the data region, the first to {next(wrong)}"
+
+
+def _first_bad(check: Check, array: Pointers, index: int) -> int:
+    """Where in the block behind a pointer the first bad one stands; 0 if none does."""
+    values = below(check, array, index).values
+    bad = (at for at, v in enumerate(values) if v and not check.geometry.is_data_block(v))
+    return next(bad, 0)
 
 
 def _cleared(array: Pointers, indexes: list[int]) -> Pointers:
@@ -543,7 +587,9 @@ def _check_directory_size(check: Check, inode: CheckedInode) -> None:
     """Compare a directory's size with its blocks."""
     count, size = len(inode.blocks), inode.record.size
     right = count * check.geometry.block_size
-    if size != right:
+    if size != right and inode.cuts:
+        check.follow_cuts(inode, size=right)
+    elif size != right:
         check.update(
             DIRECTORY_SIZE,
             inode,

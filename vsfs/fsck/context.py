@@ -8,6 +8,12 @@ one fault is told once and not again in each place that follows from it.
 ``inodes`` holds every inode in use as the first passes left it, ``blocks`` the
 data blocks those own.  Both follow what the inodes say: bitmaps are only compared
 with them at the end (OSTEP 42.2).
+
+What a repair itself does to the bitmaps belongs to that repair.  The bits of blocks
+and inodes that it takes (:meth:`Check.take_block`, :meth:`Check.take_ino`) are set
+by the next finding, and so is the bit cleared of an inode that it frees.  The bits
+of blocks that it frees (:meth:`Check.release_block`) wait for pass 5, which alone
+knows that nobody else owns them, and are no findings there.
 """
 
 from __future__ import annotations
@@ -70,13 +76,15 @@ class CheckedInode:
 
     `blocks` are a directory's blocks in file order, once pass 1 has found them
     all; empty for other types.  `is_sealed` tells whether its checksum was right
-    when it was read.
+    when it was read.  `cuts` has for each repair that clears pointers whether it was
+    accepted: that the block count is another then is its consequence.
     """
 
     ino: int
     record: InodeRecord
     is_sealed: bool
     blocks: list[int] = field(default_factory=list)
+    cuts: list[bool] = field(default_factory=list)
 
     @property
     def is_directory(self) -> bool:
@@ -115,8 +123,12 @@ class Check:
         self.entries: dict[int, list[Entry]] = {}
         #: Blocks that more than one pointer leads to, until it is known whose they are.
         self.contested: set[int] = set()
+        #: Blocks with two owners for want of a free one: not to be freed with one of them.
+        self.shared: set[int] = set()
         #: Blocks that contested ones point to: not to be given out meanwhile.
         self.promised: set[int] = set()
+        #: (block, level) -> whether all below is sound, were it an indirect block.
+        self.sound_trees: dict[tuple[int, int], bool] = {}
         #: Inode -> the file types that entries give it; made when a pass first asks.
         self.named_types: dict[int, set[int]] | None = None
         #: Inode not in use -> blocks that were such a directory's first; made when asked for.
@@ -126,6 +138,12 @@ class Check:
         self.untouchable: set[tuple[int, int]] = set()
         #: Inodes in use that no name could be made for: declined, or no room.
         self.adrift: set[int] = set()
+        #: Blocks (relative to the data region) that repairs took from their owners.
+        self.freed: set[int] = set()
+        #: Blocks taken for repairs that were declined: nobody's, but not to be taken again.
+        self.unused: set[int] = set()
+        self._taken_blocks: set[int] = set()  # for the next finding
+        self._taken_inos: set[int] = set()
         self._names: RawImage | None = None
         self._spare_blocks = self._find_spare_blocks()
         self._spare_inos = iter(range(RESERVED_INODES, self.geometry.inode_count))
@@ -147,10 +165,10 @@ class Check:
     ) -> bool:
         """Note a finding and, if it is so decided, make its changes on the overlay.
 
-        Returns whether they were made.  Changes that overlap are made in their
-        order.
+        Returns whether they were made.  No two of them may be of the same bytes.
+        Without `can_repair` nobody is asked, and the finding is left.
         """
-        edits = self._planned(changes)
+        edits = self._planned((*changes, *self._bits_of_taken()))
         path = self.path(ino) if ino is not None else None
         finding = Finding(rule, problem, repair, found, expected, edits, lost, ino, path)
         accepted = can_repair and self.decide(finding)
@@ -160,6 +178,10 @@ class Check:
             finding = Finding(
                 rule, problem, repair, found, expected, edits, lost, ino, path, is_repaired=True
             )
+        else:
+            self.unused |= self._taken_blocks
+        self._taken_blocks.clear()
+        self._taken_inos.clear()
         self.has_unrepaired |= not finding.is_repaired
         self.findings.append(finding)
         return accepted
@@ -167,6 +189,31 @@ class Check:
     def _planned(self, changes: Iterable[Change]) -> tuple[Edit, ...]:
         planned = (self.overlay.plan(*change) for change in changes)
         return tuple(edit for edit in planned if edit is not None)
+
+    def follow_up(self, changes: Iterable[Change]) -> None:
+        """Make changes that no finding is about: what accepted repairs have for a consequence."""
+        for edit in self._planned(changes):
+            self.overlay.apply(edit)
+
+    def _bits_of_taken(self) -> list[Change]:
+        """Changes that set the bits of what was taken for the finding being made."""
+        start = self.geometry.data_start
+        inos = ((ino, Kind.INODE_BITMAP) for ino in sorted(self._taken_inos))
+        blocks = ((start + number, Kind.DATA_BITMAP) for number in sorted(self._taken_blocks))
+        return self._bits(itertools.chain(inos, blocks), to=1)
+
+    def _bits(self, numbers: Iterable[tuple[int, Kind]], *, to: int) -> list[Change]:
+        """Changes of bits of either bitmap, one for each byte."""
+        places = {
+            Kind.INODE_BITMAP: self.geometry.inode_bit,
+            Kind.DATA_BITMAP: self.geometry.data_bit,
+        }
+        after: dict[tuple[int, int, Kind], int] = {}
+        for number, kind in numbers:
+            block_no, at, bit = places[kind](number)
+            byte = after.get((block_no, at, kind), self.overlay.block(block_no)[at])
+            after[block_no, at, kind] = byte | 1 << bit if to else byte & ~(1 << bit)
+        return [Change(place, at, bytes([byte]), kind) for (place, at, kind), byte in after.items()]
 
     # -- names for people -----------------------------------------------------
 
@@ -239,6 +286,10 @@ class Check:
         block_no, byte, bit = self.geometry.inode_bit(ino)
         return self.overlay.block(block_no)[byte] >> bit & 1
 
+    def inode_bits_cleared(self, inos: Iterable[int]) -> list[Change]:
+        """Changes that mark inodes as free in the bitmap."""
+        return self._bits(((ino, Kind.INODE_BITMAP) for ino in inos), to=0)
+
     def inode_evidence(self, ino: int, name: str, value: object, element: int = 0) -> Evidence:
         """A field of an inode as evidence; `element` is an index into an array."""
         block_no, offset = self.geometry.inode_location(ino)
@@ -309,9 +360,11 @@ class Check:
         """Report a finding that is repaired by giving fields of `inode` `new` values.
 
         The inode in memory gets them in any case.  `more` are changes elsewhere,
-        made first.
+        made first.  With a link count of 0 it is freed: its bit is cleared, too.
         """
         inode.record = inode.record._replace(**new)
+        if new.get("nlink") == 0:
+            more = (*more, *self.inode_bits_cleared([inode.ino]))
         return self.report(
             rule,
             problem,
@@ -322,6 +375,15 @@ class Check:
             lost=lost,
             ino=inode.ino,
         )
+
+    def follow_cuts(self, inode: CheckedInode, **new: Any) -> None:
+        """Give fields of an inode that follow from its pointers the values they have now.
+
+        Belongs to the repairs that cleared some of them, if those are made.
+        """
+        if all(inode.cuts):
+            inode.record = inode.record._replace(**new)
+            self.follow_up(self.inode_changes(inode, **new))
 
     # -- space for repairs ----------------------------------------------------
 
@@ -338,10 +400,31 @@ class Check:
                 if number in self.blocks or block_no in self.promised:
                     continue
                 if block_no not in self.contested:
-                    self.blocks.mark(number)
+                    self.take_block(block_no)
                     return block_no
             self._spare_blocks = self._find_spare_blocks()
         return None
+
+    def take_block(self, block_no: int) -> None:
+        """Give a data block without an owner one, by the next finding."""
+        number = block_no - self.geometry.data_start
+        self.blocks.mark(number)
+        self._taken_blocks.add(number)
+
+    def take_ino(self, ino: int) -> None:
+        """Put an inode to use, by the next finding."""
+        self._taken_inos.add(ino)
+
+    def give_back_block(self, block_no: int) -> None:
+        """The opposite of :meth:`take_block`, before or after the finding."""
+        number = block_no - self.geometry.data_start
+        self.blocks.clear(number)
+        self._taken_blocks.discard(number)
+        self.unused.discard(number)
+
+    def give_back_ino(self, ino: int) -> None:
+        """The opposite of :meth:`take_ino`, before the finding."""
+        self._taken_inos.discard(ino)
 
     def _find_spare_blocks(self) -> Iterator[int]:
         """Numbers of data blocks without an owner, those with a bit of 0 first."""
@@ -358,17 +441,21 @@ class Check:
                     free &= free - 1
 
     def release_block(self, block_no: int) -> None:
-        """A data block has no owner any more.
+        """A data block has no owner any more, because of a repair.
 
         Not after a repair was declined: then it may have one that was to go.
         """
-        if not self.has_unrepaired:
-            self.blocks.clear(block_no - self.geometry.data_start)
+        if not self.has_unrepaired and block_no not in self.shared:
+            number = block_no - self.geometry.data_start
+            self.blocks.clear(number)
+            self.freed.add(number)
 
     def allocate_ino(self) -> int | None:
-        """The number of an inode that is not in use; None if all are."""
-        free = (ino for ino in self._spare_inos if ino not in self.inodes)
-        return next(free, None)
+        """Take the number of an inode that is not in use; None if all are."""
+        ino = next((ino for ino in self._spare_inos if ino not in self.inodes), None)
+        if ino is not None:
+            self.take_ino(ino)
+        return ino
 
 
 def counted(count: int, noun: str) -> str:
@@ -382,6 +469,22 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
+def in_words(noun: str, numbers: list[int]) -> str:
+    """Numbers of things for a sentence, at most three of them.
+
+    >>> in_words("block", [20]), in_words("block", [20, 21, 22])
+    ('block 20', 'blocks 20, 21 and 22')
+    >>> in_words("inode", [20, 21, 22, 23, 30])
+    'inodes 20, 21, 22 and 2 more'
+    """
+    if len(numbers) == 1:
+        return f"{noun} {numbers[0]}"
+    shown = [str(number) for number in numbers[:3]]
+    if len(numbers) > len(shown):
+        shown.append(f"{len(numbers) - len(shown)} more")
+    return f"{noun}s {', '.join(shown[:-1])} and {shown[-1]}"
+
+
 #: (name, offset, width) of each part of an inode that changes on its own: the
 #: fields, and each direct pointer.
 _INODE_PARTS: Final = tuple(
@@ -389,6 +492,14 @@ _INODE_PARTS: Final = tuple(
     for name, width in _WIDTH.items()
     for at in (range(0, width, 4) if name == "direct" else (0,))
 )
+
+
+def may_be_used(ino: int, record: InodeRecord) -> bool:
+    """Whether a record is that of an inode in use: it has links, or is the root directory.
+
+    The root cannot be removed, so no link count of 0 makes it free.
+    """
+    return bool(record.nlink) or (ino == ROOT_INO and stat.S_ISDIR(record.mode))
 
 
 def is_sealed(ino: int, data: bytes) -> bool:

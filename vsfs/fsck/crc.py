@@ -49,11 +49,32 @@ def find_wrong_byte(data: bytes, checksum: int) -> tuple[int, int] | None:
     difference = zlib.crc32(data) ^ checksum
     if not difference:
         return None
-    step, byte_of, byte_of_top = _tables()
+    byte_of = _tables().byte_of
     for index in range(len(data) - 1, -1, -1):
         if difference in byte_of:
             return index, byte_of[difference]
-        # back over one unchanged byte: undo `register = step[low byte] ^ register >> 8`
-        low = byte_of_top[difference >> 24]
-        difference = (difference ^ step[low]) << 8 | low
+        difference = _back(difference)
     return None
+
+
+def find_first_word(data: bytes, checksum: int) -> int:
+    """The one number of 32 bits, little-endian, with which as its start `data` has this CRC-32.
+
+    There always is one: four bytes of data and the register's four determine each
+    other.
+
+    >>> find_first_word(b"....SFS!", zlib.crc32(b"VSFSSFS!")).to_bytes(4, "little")
+    b'VSFS'
+    """
+    difference = zlib.crc32(data) ^ checksum
+    for _ in data:
+        difference = _back(difference)
+    return int.from_bytes(data[:4], "little") ^ difference
+
+
+def _back(difference: int) -> int:
+    """A difference in the register as it was one byte before, a byte that is the same."""
+    step, _, byte_of_top = _tables()
+    low = byte_of_top[difference >> 24]
+    # undo `register = step[low byte] ^ register >> 8`
+    return (difference ^ step[low]) << 8 | low

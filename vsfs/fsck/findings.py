@@ -15,6 +15,10 @@ from typing import Final
 
 from vsfs.device import Kind
 
+#: Bytes of a name that stand in a sentence.
+_MOST_SHOWN: Final = 40
+_MOST_OF_NOISE: Final = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -110,6 +114,20 @@ def printable(path: bytes) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def quoted(name: bytes, most: int = _MOST_SHOWN) -> str:
+    r"""A name in quotes, `most` bytes of it; what is not UTF-8 or printable is escaped.
+
+    Of what is no text at all, only the first bytes.
+
+    >>> print(quoted(b"a/b"), quoted(b"a\0\xff"), quoted(b"abcdef", 4), quoted(b"\0" * 40))
+    'a/b' 'a\x00\xff' 'abcd'... '\x00\x00\x00\x00\x00\x00\x00\x00'...
+    """
+    if not name.decode("utf-8", "replace").isprintable():
+        most = min(most, _MOST_OF_NOISE)
+    shown = f"'{printable(name[:most])}'"
+    return shown if len(name) <= most else shown + "..."
 
 
 _RULES: Final[dict[int, Rule]] = {}

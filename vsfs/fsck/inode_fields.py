@@ -11,8 +11,8 @@ import stat
 from typing import Any, Final
 
 from vsfs.errors import Corrupt
-from vsfs.fsck.context import Check, CheckedInode, counted
-from vsfs.fsck.directories import named_types
+from vsfs.fsck.context import INODE_OFFSET, Check, CheckedInode, counted
+from vsfs.fsck.entry_types import named_types
 from vsfs.fsck.findings import rule
 from vsfs.layout import (
     DIRECTORY_TYPE,
@@ -68,6 +68,8 @@ UNUSED_FIELD = rule(
 )
 
 _MODE_BITS: Final = 0o177777
+#: A record with a wrong checksum is no inode if more of its pointers are bad.
+_BAD_POINTERS: Final = 2
 
 
 def check_fields(check: Check, inode: CheckedInode) -> bool:
@@ -80,6 +82,21 @@ def check_fields(check: Check, inode: CheckedInode) -> bool:
     _check_special(check, inode)
     _check_unused(check, inode)
     return True
+
+
+def field_at(offset: int) -> str:
+    """The field in which a byte of an inode is."""
+    return next(name for name, start in reversed(INODE_OFFSET.items()) if start <= offset)
+
+
+def is_plausible(check: Check, inode: CheckedInode) -> bool:
+    """Whether bytes with a wrong checksum can still be this inode."""
+    geometry, record = check.geometry, inode.record
+    pointers = [p for p in (*record.pointers, record.attribute_block) if p]
+    bad = sum(not geometry.is_data_block(pointer) for pointer in pointers)
+    if bad > _BAD_POINTERS and bad * 2 > len(pointers):
+        return False
+    return has_type(record.mode) or what_it_can_be(check, inode) is not None
 
 
 def has_type(mode: int) -> bool:

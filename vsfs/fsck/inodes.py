@@ -14,16 +14,16 @@ and by the directory entry that names it, which repeats the type.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from vsfs.device import Kind
 from vsfs.fsck.attributes import check_attribute_pointer, check_attributes
 from vsfs.fsck.blocks import check_blocks, find_contested
-from vsfs.fsck.context import INODE_OFFSET, Change, Check, CheckedInode, counted, is_sealed
+from vsfs.fsck.context import Change, Check, CheckedInode, counted, is_sealed, may_be_used
 from vsfs.fsck.crc import find_wrong_byte
 from vsfs.fsck.findings import Evidence, rule
-from vsfs.fsck.inode_fields import check_fields, has_type, types_in_entries, what_it_can_be
-from vsfs.fsck.pointers import Claim
+from vsfs.fsck.inode_fields import check_fields, field_at, is_plausible, types_in_entries
+from vsfs.fsck.pointers import Claim, all_arrays
+from vsfs.fsck.strays import settle_strays
 from vsfs.layout import (
     FREE_INO,
     INODE_SIZE,
@@ -86,8 +86,14 @@ WRONG_BYTE = rule(
     is_safe=False,
 )
 
-#: A record with a wrong checksum is no inode if more of its pointers are bad.
-_BAD_POINTERS: Final = 2
+UNUSED = rule(
+    214,
+    "unused-inode",
+    "An inode that was never used is all zeroes.",
+    "Its other bytes: in an inode that was ever used more than one is not zero.",
+    "OSTEP 40.3 The Inode",
+    is_safe=False,
+)
 
 
 def check_inodes(check: Check) -> list[Claim]:
@@ -97,18 +103,35 @@ def check_inodes(check: Check) -> list[Claim]:
     have another owner already.
     """
     claims: list[Claim] = []
-    doubtful: list[tuple[int, bytes]] = []
+    doubtful: dict[int, bytes] = {}
+    freed: list[CheckedInode] = []
     check.contested = find_contested(check, _with_links(check))
     for ino, data in _records(check):
         if ino == FREE_INO or (ino == JOURNAL_INO and not check.has_journal):
             _check_reserved(check, ino, data)
         elif not is_sealed(ino, data):
-            doubtful.append((ino, data))
+            doubtful[ino] = data
         else:
-            claims += _check_sealed(check, ino, decode_inode(data))
-    for ino, data in doubtful:
-        claims += _check_doubtful(check, ino, decode_inode(data))
+            claims += _check_sealed(check, ino, decode_inode(data), freed)
+    for ino, record in settle_strays(check, doubtful).items():
+        claims += _check_sealed(check, ino, record, freed)
+    noise: list[CheckedInode] = []
+    for ino, data in doubtful.items():
+        claims += _check_doubtful(check, ino, data, freed, noise)
+    for run in _neighbours(noise):
+        _clear(check, run)
+    _free_blocks(check, freed)
     return claims
+
+
+def _free_blocks(check: Check, freed: list[CheckedInode]) -> None:
+    """Let the blocks of inodes that were freed be nobody's, where nobody else has them."""
+    followed: set[int] = set()
+    geometry = check.geometry
+    for inode in freed:
+        for array in all_arrays(check, inode, followed):
+            blocks = filter(geometry.is_data_block, array.values)
+            check.freed.update(block_no - geometry.data_start for block_no in blocks)
 
 
 def _records(check: Check) -> Iterator[tuple[int, bytes]]:
@@ -130,7 +153,7 @@ def _with_links(check: Check) -> Iterator[CheckedInode]:
     """Every inode that may be in use, as it stands."""
     for ino, data in _records(check):
         record = decode_inode(data)
-        if record.nlink:
+        if may_be_used(ino, record):
             yield CheckedInode(ino, record, is_sealed=True)
 
 
@@ -149,13 +172,18 @@ def _check_reserved(check: Check, ino: int, data: bytes) -> None:
     )
 
 
-def _check_sealed(check: Check, ino: int, record: InodeRecord) -> list[Claim]:
-    """An inode whose checksum is right: in use, free, or an orphan."""
-    if record.nlink:
-        return _check_used(check, CheckedInode(ino, record, is_sealed=True))
+def _check_sealed(
+    check: Check, ino: int, record: InodeRecord, freed: list[CheckedInode]
+) -> list[Claim]:
+    """An inode whose checksum is right: in use, free, or an orphan.
+
+    It joins `freed` if a repair frees it.
+    """
+    inode = CheckedInode(ino, record, is_sealed=True)
+    if may_be_used(ino, record):
+        return _check_used(check, inode, freed)
     if ino != ROOT_INO and check.inode_bit(ino):
         block_no, byte, bit = check.geometry.inode_bit(ino)
-        after = bytes([check.overlay.block(block_no)[byte] & ~(1 << bit)])
         what = f"a {type_name(record.mode)} with {counted(record.blocks, 'block')}"
         check.report(
             ORPHAN,
@@ -163,23 +191,33 @@ def _check_sealed(check: Check, ino: int, record: InodeRecord) -> list[Claim]:
             found=Evidence("inode bitmap", block_no, byte, "1", bit),
             expected=check.inode_evidence(ino, "nlink", 0),
             repair="free it: it was deleted while open",
-            changes=[Change(block_no, byte, after, Kind.INODE_BITMAP)],
+            changes=check.inode_bits_cleared([ino]),
             ino=ino,
         )
+        freed.append(inode)
     return []
 
 
 # -- inodes with a wrong checksum ----------------------------------------------
 
 
-def _check_doubtful(check: Check, ino: int, record: InodeRecord) -> list[Claim]:
-    """An inode whose checksum is wrong: what is possible in it is kept."""
+def _check_doubtful(
+    check: Check, ino: int, data: bytes, freed: list[CheckedInode], noise: list[CheckedInode]
+) -> list[Claim]:
+    """An inode whose checksum is wrong: what is possible in it is kept.
+
+    It joins `noise` if nothing is.
+    """
     sound = restore_byte(check, ino)
     if sound is not None:
-        return _check_sealed(check, ino, sound)
+        return _check_sealed(check, ino, sound, freed)
+    if data.count(0) == len(data) - 1:
+        _report_unused(check, ino, data)
+        return []
+    record = decode_inode(data)
     inode = CheckedInode(ino, record, is_sealed=False)
     if not record.nlink:
-        if not (types_in_entries(check, ino) and _is_plausible(check, inode)):
+        if not (types_in_entries(check, ino) and is_plausible(check, inode)):
             _report_checksum(check, inode)
             return []
         check.update(
@@ -191,10 +229,10 @@ def _check_doubtful(check: Check, ino: int, record: InodeRecord) -> list[Claim]:
             repair="count it as in use",
             nlink=1,
         )
-    if not _is_plausible(check, inode):
-        _clear(check, inode)
+    if not is_plausible(check, inode):
+        noise.append(inode)
         return []
-    claims = _check_used(check, inode)
+    claims = _check_used(check, inode, freed)
     _report_checksum(check, inode)
     return claims
 
@@ -211,10 +249,10 @@ def restore_byte(check: Check, ino: int) -> InodeRecord | None:
         return None
     sound = data[:at] + bytes([data[at] ^ change]) + data[at + 1 :]
     record = decode_inode(sound)
-    if not _is_plausible(check, CheckedInode(ino, record, is_sealed=True)):
+    if not is_plausible(check, CheckedInode(ino, record, is_sealed=True)):
         return None
     block_no, offset = check.geometry.inode_location(ino)
-    field = next(name for name, start in reversed(INODE_OFFSET.items()) if start <= at)
+    field = field_at(at)
     check.report(
         WRONG_BYTE,
         f"{check.named(ino)} has a wrong checksum, but with {sound[at]:#04x} instead of "
@@ -228,14 +266,21 @@ def restore_byte(check: Check, ino: int) -> InodeRecord | None:
     return record
 
 
-def _is_plausible(check: Check, inode: CheckedInode) -> bool:
-    """Whether bytes with a wrong checksum can still be this inode."""
-    geometry, record = check.geometry, inode.record
-    pointers = [p for p in (*record.pointers, record.attribute_block) if p]
-    bad = sum(not geometry.is_data_block(pointer) for pointer in pointers)
-    if bad > _BAD_POINTERS and bad * 2 > len(pointers):
-        return False
-    return has_type(record.mode) or what_it_can_be(check, inode) is not None
+def _report_unused(check: Check, ino: int, data: bytes) -> None:
+    """Rule 214: one byte that stands among zeroes."""
+    block_no, offset = check.geometry.inode_location(ino)
+    at = next(index for index, byte in enumerate(data) if byte)
+    check.report(
+        UNUSED,
+        f"inode {ino} was never used, but its byte {at} is {data[at]:#04x}",
+        found=Evidence(
+            f"inode {ino} field {field_at(at)}", block_no, offset + at, f"{data[at]:#04x}"
+        ),
+        expected=Evidence(f"inode {ino}", block_no, offset, "zeroes, as all of its other bytes"),
+        repair="set that byte to zero",
+        changes=[Change(block_no, offset + at, b"\0", Kind.INODE_TABLE)],
+        ino=ino,
+    )
 
 
 def _report_checksum(check: Check, inode: CheckedInode) -> None:
@@ -258,29 +303,58 @@ def _report_checksum(check: Check, inode: CheckedInode) -> None:
     )
 
 
-def _clear(check: Check, inode: CheckedInode) -> None:
-    """Rule 203: what cannot be an inode becomes a free one."""
-    ino, record = inode.ino, inode.record
-    inode.is_sealed = True
-    check.update(
+def _neighbours(inodes: list[CheckedInode]) -> Iterator[list[CheckedInode]]:
+    """Inodes, in order, in runs of consecutive numbers."""
+    run: list[CheckedInode] = []
+    for inode in inodes:
+        if run and run[-1].ino + 1 != inode.ino:
+            yield run
+            run = []
+        run.append(inode)
+    if run:
+        yield run
+
+
+def _clear(check: Check, run: list[CheckedInode]) -> None:
+    """Rule 203: what cannot be inodes, one after the other, become free ones."""
+    ino, last, record = run[0].ino, run[-1].ino, run[0].record
+    changes: list[Change] = []
+    for inode in run:
+        inode.is_sealed = True
+        inode.record = inode.record._replace(nlink=0)
+        changes += check.inode_changes(inode, nlink=0)
+    if len(run) == 1:
+        which, what = f"inode {ino}", f"what inode {ino} was"
+        problem = (
+            f"{check.named(ino)} has a wrong checksum, the mode {record.mode:#o} and pointers that "
+            "lead nowhere: this is no inode"
+        )
+    else:
+        which = f"inodes {ino} {'and' if len(run) == 2 else 'to'} {last}"
+        what = f"what {which} were"
+        problem = (
+            f"{which} have wrong checksums, and modes and pointers that make no sense, the first "
+            f"of them the mode {record.mode:#o}: these are no inodes"
+        )
+    check.report(
         NOT_AN_INODE,
-        inode,
-        f"{check.named(ino)} has a wrong checksum, the mode {record.mode:#o} and pointers that "
-        "lead nowhere: this is no inode",
+        problem,
         found=check.inode_evidence(ino, "mode", f"{record.mode:#o}"),
         expected=check.inode_evidence(ino, "checksum", f"{record.checksum:#010x}"),
-        repair="clear it",
-        lost=f"what inode {ino} was",
-        nlink=0,
+        repair="clear it" if len(run) == 1 else "clear them",
+        lost=what,
+        changes=[*changes, *check.inode_bits_cleared(inode.ino for inode in run)],
+        ino=ino if len(run) == 1 else None,
     )
 
 
 # -- inodes in use ---------------------------------------------------------------
 
 
-def _check_used(check: Check, inode: CheckedInode) -> list[Claim]:
+def _check_used(check: Check, inode: CheckedInode, freed: list[CheckedInode]) -> list[Claim]:
     """All that the inode's fields must be; it is in use from then on, unless freed."""
     if not check_fields(check, inode):
+        freed.append(inode)
         return []
     check.inodes[inode.ino] = inode
     check_attribute_pointer(check, inode)

@@ -8,6 +8,8 @@ inode 1 is a journal at all is known after pass 1, and checked then.
 
 from __future__ import annotations
 
+import contextlib
+
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
 from vsfs.fsck.context import Change, Check, counted
@@ -20,6 +22,7 @@ from vsfs.layout import (
     FEATURE_INCOMPAT_RECOVER,
     INODE_SIZE,
     JOURNAL_INO,
+    STATE_CLEAN,
     JournalHeader,
     encode_journal,
 )
@@ -53,8 +56,9 @@ NO_JOURNAL = rule(
 RECOVER = rule(
     714,
     "journal-flag",
-    "The flag that a journal is to be replayed is set only where there is a journal.",
-    "The other flag, and inode 1.",
+    "The flag that a journal is to be replayed is set only where there is one, in a filesystem "
+    "that is mounted or was not cleanly unmounted.",
+    "The other flag, and the state: at an unmount both change at once.",
     _TAUGHT,
     is_safe=False,
 )
@@ -65,20 +69,38 @@ def replay_journal(check: Check) -> None:
     flags = check.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
     if not check.has_journal:
         if flags:
-            _report_flag(check)
+            _report_flag(check, "there is none", "feature_compat", "no journal")
         return
     restore_byte(check, JOURNAL_INO)
-    try:
-        journal = Journal(check.overlay, check.geometry)
-    except Corrupt:
+    journal = _find(check)
+    if journal is None:
         return  # see check_journal
     try:
-        waiting = journal.waiting()
+        waiting = journal.waiting() if flags else None
+        journal.header()  # without the flag its block numbers may be old ones
     except Corrupt as error:
         _report_header(check, journal, error)
         return
-    if flags and waiting is not None:
-        _report_replay(check, journal, waiting)
+    if waiting is not None and not _replay(check, journal, waiting):
+        return
+    after = check.superblock  # the transaction may have been the one of an unmount
+    if after.feature_incompat & FEATURE_INCOMPAT_RECOVER and after.state == STATE_CLEAN:
+        _report_flag(check, "the filesystem was cleanly unmounted", "state", "1 (clean)")
+
+
+def _find(check: Check) -> Journal | None:
+    """The journal, if it can be followed.
+
+    Of a damaged inode 1 only if a whole transaction is where it points to: then it
+    surely is one.
+    """
+    with contextlib.suppress(Corrupt):
+        return Journal(check.overlay, check.geometry)
+    with contextlib.suppress(Corrupt):
+        journal = Journal(check.overlay, check.geometry, check=False)
+        if journal.waiting() is not None:
+            return journal
+    return None
 
 
 def check_journal(check: Check) -> None:
@@ -120,13 +142,13 @@ def check_journal(check: Check) -> None:
                 check.release_block(block_no)
 
 
-def _report_flag(check: Check) -> None:
+def _report_flag(check: Check, but: str, field: str, value: str) -> None:
     flags = check.superblock.feature_incompat
     check.report(
         RECOVER,
-        "the superblock says that a journal is to be replayed, but also that there is none",
+        f"the superblock says that a journal is to be replayed, but also that {but}",
         found=check.superblock_evidence("feature_incompat", f"{flags:#x}"),
-        expected=check.superblock_evidence("feature_compat", "no journal"),
+        expected=check.superblock_evidence(field, value),
         repair="clear the flag",
         changes=check.superblock_changes(feature_incompat=flags & ~FEATURE_INCOMPAT_RECOVER),
     )
@@ -137,20 +159,23 @@ def _report_header(check: Check, journal: Journal, error: Corrupt) -> None:
     header = encode_journal(JournalHeader(0, ()), [])
     check.report(
         HEADER,
-        f"the journal's header has {error.found} where {error.expected} should be",
-        found=Evidence("journal header", error.block, error.offset, error.found),
-        expected=check.inode_evidence(JOURNAL_INO, "direct", f"the header in block {error.block}"),
+        f"{error.structure} has {error.found} where {error.expected} should be",
+        found=Evidence(error.structure, error.block, error.offset, error.found),
+        expected=check.inode_evidence(
+            JOURNAL_INO, "direct", f"the header in block {journal.blocks[0]}"
+        ),
         repair="write an empty header",
         changes=[Change(journal.blocks[0], 0, header, Kind.JOURNAL)],
         lost="the transaction that waited in it, if one did",
     )
 
 
-def _report_replay(check: Check, journal: Journal, waiting: Waiting) -> None:
+def _replay(check: Check, journal: Journal, waiting: Waiting) -> bool:
+    """Rule 711; return whether the transaction is installed now."""
     header = encode_journal(JournalHeader(waiting.sequence, ()), [])
     count = counted(len(waiting.blocks), "block")
     size = check.geometry.block_size
-    check.report(
+    is_repaired = check.report(
         REPLAY,
         f"transaction {waiting.sequence} was committed, and its {count} may not be in their places",
         found=Evidence("journal header", journal.blocks[0], 4, str(len(waiting.blocks))),
@@ -165,6 +190,7 @@ def _report_replay(check: Check, journal: Journal, waiting: Waiting) -> None:
         ],
     )
     check.superblock = check.stored_superblock()
+    return is_repaired
 
 
 def _kind(check: Check, block_no: int) -> Kind:

@@ -9,8 +9,7 @@ directory in it; the root by its `.` and `..`, and by the same `..`.
 from __future__ import annotations
 
 from vsfs.fsck.context import Check, CheckedInode, Entry, counted
-from vsfs.fsck.findings import Evidence, rule
-from vsfs.fsck.records import quoted
+from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.layout import JOURNAL_INO, LINK_MAX, ROOT_INO
 
 LINKS = rule(

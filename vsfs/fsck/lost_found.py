@@ -134,7 +134,7 @@ class LostFound:
     def _make(self, draft: Draft) -> CheckedInode | None:
         """Make the directory; None if there is no room for it."""
         check, root = self._check, self._check.inodes[ROOT_INO]
-        ino = check.allocate_ino()
+        ino = draft.take_ino()
         block_no = draft.take_block() if ino is not None else None
         if ino is None or block_no is None:
             return None

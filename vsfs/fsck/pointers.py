@@ -48,6 +48,19 @@ class Claim(NamedTuple):
     indexes: list[int]
 
 
+class Owner(NamedTuple):
+    """A pointer to a block, as the first one that leads there."""
+
+    inode: CheckedInode
+    array: Pointers
+    at: int
+
+    @property
+    def evidence(self) -> Evidence:
+        """The pointer, and where it stands."""
+        return pointer_evidence(self.inode, self.array, self.at)
+
+
 def of_inode(check: Check, inode: CheckedInode) -> list[Pointers]:
     """The four arrays in the inode, last one first: a stack to begin with."""
     block_no, start = check.geometry.inode_location(inode.ino)
@@ -109,16 +122,16 @@ def _without_bad(check: Check, array: Pointers) -> Pointers:
     return array._replace(values=kept)
 
 
-def owners_of(check: Check, blocks: set[int]) -> dict[int, int]:
-    """Which inode has each of `blocks` (absolute numbers); the first of several."""
-    owners: dict[int, int] = {}
+def owners_of(check: Check, blocks: set[int]) -> dict[int, Owner]:
+    """Which inode has each of `blocks` (absolute numbers), and where; the first of several."""
+    owners: dict[int, Owner] = {}
     followed: set[int] = set()
     if not blocks:
         return owners
     for inode in check.inodes.values():
         for array in all_arrays(check, inode, followed):
             for value in blocks.intersection(array.values):
-                owners.setdefault(value, inode.ino)
+                owners.setdefault(value, Owner(inode, array, array.values.index(value)))
         if len(owners) == len(blocks):
             break
     return owners

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from vsfs.device import Kind
 from vsfs.fsck.context import Change, Check, CheckedInode, Entry
-from vsfs.fsck.findings import Evidence, Rule
+from vsfs.fsck.findings import Evidence, Rule, quoted
 from vsfs.layout import (
     DIRECTORY_TYPE,
     RECORD,
@@ -44,9 +44,6 @@ from vsfs.layout import (
 DOTS: Final = (b".", b"..")
 DOT_SIZE: Final = record_size(1)  # `.` is at 0, `..` behind it
 DOTS_END: Final = DOT_SIZE + record_size(2)
-
-#: Bytes of a name that stand in a sentence.
-_MOST_SHOWN: Final = 60
 
 _HEADER: Final = packer(RECORD)
 _AT: Final = {field.name: field.offset for field in fields(RECORD)}
@@ -319,6 +316,7 @@ class Draft:
         self._ranges: dict[int, list[tuple[int, int]]] = {}
         self._inodes: dict[int, tuple[CheckedInode, dict[str, Any]]] = {}
         self._taken: list[int] = []
+        self._inos: list[int] = []
 
     @property
     def is_empty(self) -> bool:
@@ -433,6 +431,13 @@ class Draft:
             self._taken.append(block_no)
         return block_no
 
+    def take_ino(self) -> int | None:
+        """A free inode for the repair; None if there is none."""
+        ino = self.check.allocate_ino()
+        if ino is not None:
+            self._inos.append(ino)
+        return ino
+
     def append_block(self, inode: CheckedInode, block_no: int) -> bool:
         """Make a block the last one of a directory, with indirect blocks as needed.
 
@@ -531,8 +536,11 @@ class Draft:
     def drop(self) -> None:
         """Give back what was taken for it."""
         for block_no in self._taken:
-            self.check.blocks.clear(block_no - self.check.geometry.data_start)
+            self.check.give_back_block(block_no)
+        for ino in self._inos:
+            self.check.give_back_ino(ino)
         self._taken.clear()
+        self._inos.clear()
 
 
 def _joined(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -553,16 +561,6 @@ def entry_evidence(directory: int, entry: Entry, field: str, value: object) -> E
     """A field of a directory record as evidence."""
     what = f"directory inode {directory}, entry {quoted(entry.name)}, {field}"
     return Evidence(what, entry.block_no, entry.offset + _AT[field], str(value))
-
-
-def quoted(name: bytes) -> str:
-    r"""A name in quotes, at most 60 bytes of it; what is not UTF-8 or printable is escaped.
-
-    >>> quoted(b"a/b"), quoted(b"a\0")
-    ("'a/b'", "'a\\x00'")
-    """
-    shown = repr(name[:_MOST_SHOWN].decode("utf-8", "backslashreplace"))
-    return shown if len(name) <= _MOST_SHOWN else shown + "..."
 
 
 def type_code(mode: int) -> int:

@@ -18,9 +18,16 @@ from typing import Any
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
 from vsfs.fsck.context import Check, CheckedInode, Entry, is_sealed
-from vsfs.fsck.findings import Evidence, printable, rule
+from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.pointers import attribute_pointer, walk
-from vsfs.fsck.records import DOT_SIZE, Draft, entry_evidence, header, is_first_block, read_sector
+from vsfs.fsck.records import (
+    DOT_SIZE,
+    Draft,
+    entry_evidence,
+    header,
+    is_first_block,
+    read_sector,
+)
 from vsfs.layout import (
     ATTRIBUTES_SIZE,
     DIRECT_POINTERS,
@@ -112,17 +119,15 @@ def restore_directory(check: Check, directory: CheckedInode, entry: Entry) -> Ch
     ino = entry.ino
     if not _is_destroyed(check, ino):
         return None
-    blocks = [b for b in _lost_blocks(check).get(ino, ()) if not _is_owned(check, b)]
-    if not blocks:
+    block_no = old_first_block(check, ino, directory.ino)
+    if block_no is None:
         return None
-    agreeing = (b for b in blocks if header(check.overlay.block(b), DOT_SIZE).ino == directory.ino)
-    block_no = next(agreeing, blocks[0])
     draft = Draft(check)
     inode = make_directory(draft, ino, block_no, 0o700)
     expected = Evidence(f"directory block {block_no}", block_no, 0, f"`.` is inode {ino}")
     draft.report(
         LOST_DIRECTORY,
-        f"{check.named(directory.ino)} names directory {printable(entry.name)!r}, inode {ino}, "
+        f"{check.named(directory.ino)} names directory {quoted(entry.name)}, inode {ino}, "
         f"which is destroyed, but block {block_no}, which nobody owns, is its first block",
         found=entry_evidence(directory.ino, entry, "inode", ino),
         expected=expected,
@@ -146,8 +151,36 @@ def _is_destroyed(check: Check, ino: int) -> bool:
     return decode_inode(data).nlink != 0 or not is_sealed(ino, data)
 
 
+def old_first_block(check: Check, ino: int, parent: int) -> int | None:
+    """The block without an owner that was most likely the first one of directory `ino`.
+
+    One whose `..` is `parent`, if there is such; of several that with the most names
+    of inodes in use.  None if no block begins with `.` for that inode.
+    """
+    start = check.geometry.data_start
+    blocks = [b for b in _lost_blocks(check).get(ino, ()) if b - start not in check.blocks]
+
+    def likeliness(block_no: int) -> tuple[bool, int]:
+        agrees = header(check.overlay.block(block_no), DOT_SIZE).ino == parent
+        return agrees, _names_in_use(check, block_no)
+
+    return max(blocks, key=likeliness, default=None)
+
+
+def _names_in_use(check: Check, block_no: int) -> int:
+    """The entries of a directory block that name inodes in use."""
+    data = check.overlay.block(block_no)
+    sectors = range(0, len(data), SECTOR_SIZE)
+    found = (
+        record
+        for start in sectors
+        for record in read_sector(data, start, start + SECTOR_SIZE, lambda *_: True)[0]
+    )
+    return sum(record.ino in check.inodes for record in found)
+
+
 def _lost_blocks(check: Check) -> dict[int, list[int]]:
-    """Blocks without an owner that are first blocks of directories not in use.
+    """Blocks without an owner that begin as first blocks of directories that have none.
 
     Inode -> such blocks, those with a bit of 1 first.  Reads all blocks without
     an owner, once.
@@ -160,7 +193,7 @@ def _lost_blocks(check: Check) -> dict[int, list[int]]:
             block_no = geometry.data_start + number
             data = check.overlay.block(block_no)
             ino = header(data, 0).ino
-            if ino in check.inodes and check.inodes[ino].is_directory:
+            if ino in check.inodes and check.inodes[ino].blocks:
                 continue
             if ROOT_INO <= ino < geometry.inode_count and is_first_block(data, ino):
                 bitmap, byte, bit = geometry.data_bit(block_no)
@@ -172,12 +205,11 @@ def _lost_blocks(check: Check) -> dict[int, list[int]]:
     return check.lost_directories
 
 
-def _is_owned(check: Check, block_no: int) -> bool:
-    return block_no - check.geometry.data_start in check.blocks
-
-
 def make_directory(draft: Draft, ino: int, block_no: int, permissions: int) -> CheckedInode:
-    """The inode of a directory that has one block; its owner is root."""
+    """The inode of a directory that has one block; its owner is root.
+
+    Takes both for the draft's finding.
+    """
     check = draft.check
     before = check.inode_bytes(ino)
     generation = decode_inode(before).generation + 1 if is_sealed(ino, before) else 1
@@ -202,6 +234,8 @@ def make_directory(draft: Draft, ino: int, block_no: int, permissions: int) -> C
     )
     inode = CheckedInode(ino, record, is_sealed=True)
     draft.set(inode, **_all_fields(record))
+    check.take_ino(ino)
+    check.take_block(block_no)
     return inode
 
 
@@ -235,7 +269,7 @@ def restore_root(check: Check) -> None:
     lost = "the root's mode, owner and times, and the names in its further blocks"
     if root is not None and not _move(draft, root):
         lost += f", and the {type_name(root.record.mode)} in its place"
-    block_no = _old_root(check)
+    block_no = old_first_block(check, ROOT_INO, ROOT_INO)
     if block_no is not None:
         repair = f"make it one with block {block_no}, which begins with `.` and `..` for it"
     else:
@@ -268,35 +302,13 @@ def _no_root(check: Check, found: str) -> Corrupt:
     return Corrupt("root directory (inode 2)", block_no, offset, found, "a directory in use")
 
 
-def _old_root(check: Check) -> int | None:
-    """The block without an owner that was most likely the root's first."""
-    blocks = [
-        block_no
-        for block_no in _lost_blocks(check).get(ROOT_INO, ())
-        if is_first_block(check.overlay.block(block_no), ROOT_INO, ROOT_INO)
-    ]
-    return max(blocks, key=lambda block_no: _names_in_use(check, block_no), default=None)
-
-
-def _names_in_use(check: Check, block_no: int) -> int:
-    """The entries of a directory block that name inodes in use."""
-    data = check.overlay.block(block_no)
-    sectors = range(0, len(data), SECTOR_SIZE)
-    found = (
-        record
-        for start in sectors
-        for record in read_sector(data, start, start + SECTOR_SIZE, lambda *_: True)[0]
-    )
-    return sum(record.ino in check.inodes for record in found)
-
-
 def _move(draft: Draft, inode: CheckedInode) -> bool:
     """Give what stands in inode 2, and is no directory, another number.
 
     If no inode is free it is given up, and its blocks with it: False.
     """
     check = draft.check
-    ino = check.allocate_ino()
+    ino = draft.take_ino()
     if ino is None:
         draft.then.append(functools.partial(_give_up, check, inode))
         return False
@@ -317,4 +329,4 @@ def _give_up(check: Check, inode: CheckedInode) -> None:
     """Let all blocks of an inode be nobody's."""
     for array in (*walk(check, inode, set()), attribute_pointer(check, inode)):
         for block_no in filter(None, array.values):
-            check.blocks.clear(block_no - check.geometry.data_start)
+            check.release_block(block_no)

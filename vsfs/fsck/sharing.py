@@ -4,6 +4,9 @@ Only now is it known which blocks are free.  Whoever claimed a block first keeps
 it; each other one gets a copy, so that all files survive, with the same bytes in
 that place (e2fsck's pass 1D).  A copied indirect block brings claims of its own,
 on all that it points to; each copy takes a free block, so that ends.
+
+When the disk is too full for copies, the block stays shared and is told: both files
+can then still be read.
 """
 
 from __future__ import annotations
@@ -12,20 +15,24 @@ from collections import deque
 
 from vsfs.device import Kind
 from vsfs.fsck.blocks import follow_from, recheck_blocks
-from vsfs.fsck.context import Change, Check, CheckedInode, counted
+from vsfs.fsck.context import Change, Check, CheckedInode, in_words
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.inode_fields import check_target
 from vsfs.fsck.pointers import (
     Claim,
+    Owner,
     Pointers,
     all_arrays,
     below,
+    blocks_of,
     owners_of,
     pointer_evidence,
     set_pointers,
     walk,
 )
-from vsfs.layout import first_directory_block
+from vsfs.fsck.records import is_first_block
+from vsfs.fsck.restore import old_first_block
+from vsfs.layout import ROOT_INO, SECTOR_SIZE, first_directory_block
 
 SHARED = rule(
     251,
@@ -46,21 +53,49 @@ NO_BLOCK = rule(
 
 
 def check_sharing(check: Check, claims: list[Claim]) -> None:
-    """Give every claim a copy of its block, and empty directories a block."""
-    waiting = deque(claims)
+    """Give every claim a copy of its block, and directories without blocks one.
+
+    Claims for which no free block is left stay as they are: whoever shares a block
+    then can be read as before, and nothing of either is changed.
+    """
     owners = owners_of(check, {claim.array.values[i] for claim in claims for i in claim.indexes})
-    check.promised = _below_all(check, claims)
-    while waiting:
-        waiting += _settle(check, waiting.popleft(), owners)
+    claimants = {claim.inode.ino: claim.inode for claim in claims}
+    for _ in range(2):  # once more, since the first may have freed blocks
+        check.promised = _below_all(check, claims)
+        claims, others = _settle_all(check, claims, owners)
+        claimants |= {claim.inode.ino: claim.inode for claim in others}
+        knotted = {claim.inode.ino for claim in claims} | _owners_in(claims, owners)
+        for ino in claimants.keys() - knotted:
+            _finish(check, claimants.pop(ino))
+        if not claims:
+            break
+    check.shared = {claim.array.values[i] for claim in claims for i in claim.indexes}
+    claims = _cut_left(check, claims, owners)
+    for claim in claims:
+        _report_left(check, claim, owners)
     check.contested.clear()
-    check.promised.clear()
-    for inode in {claim.inode.ino: claim.inode for claim in claims}.values():
-        recheck_blocks(check, inode)
-        if not check_target(check, inode):  # a link that has lost a block
-            _forget(check, inode)
+    check.promised = _below_all(check, claims)
+    for inode in claimants.values():
+        if inode.is_directory:
+            inode.blocks = _own_blocks(check, inode, owners)
     for inode in list(check.inodes.values()):
-        if inode.is_directory and not inode.blocks:
+        if inode.is_directory and not inode.blocks and inode.ino not in claimants:
             _give_block(check, inode)
+
+
+def _finish(check: Check, inode: CheckedInode) -> None:
+    """Compare what had to wait until all blocks of an inode are its own."""
+    recheck_blocks(check, inode)
+    if not check_target(check, inode):  # a link that has lost a block
+        _forget(check, inode)
+
+
+def _forget(check: Check, inode: CheckedInode) -> None:
+    """An inode was freed after its blocks were marked as its own."""
+    del check.inodes[inode.ino]
+    for array in all_arrays(check, inode, set()):
+        for value in filter(None, array.values):
+            check.release_block(value)
 
 
 def _below_all(check: Check, claims: list[Claim]) -> set[int]:
@@ -81,47 +116,62 @@ def _below_all(check: Check, claims: list[Claim]) -> set[int]:
 # -- copies --------------------------------------------------------------------
 
 
-def _settle(check: Check, claim: Claim, owners: dict[int, int]) -> list[Claim]:
-    """Copy the blocks of a claim; give the claims that the copies bring with them."""
-    inode, array, _ = claim
-    indexes = [index for index in claim.indexes if _still_there(check, claim, index)]
-    if array.level:
-        claims, indexes = _take_unowned(check, claim, indexes)
-        if claims or not indexes:
-            return [*claims, Claim(inode, array, indexes)] if indexes else claims
-    if not indexes:
-        return []
+def _settle_all(
+    check: Check, claims: list[Claim], owners: dict[int, Owner]
+) -> tuple[list[Claim], list[Claim]]:
+    """Copy the blocks of claims, and of those that follow from them.
+
+    Returns the claims for which no block is left, and all that were looked at.
+    """
+    waiting, looked_at, left = deque(claims), list[Claim](), list[Claim]()
+    while waiting:
+        claim = waiting.popleft()
+        looked_at.append(claim)
+        indexes = [index for index in claim.indexes if _still_there(check, claim, index)]
+        if claim.array.level:
+            following, indexes = _take_unowned(check, claim, indexes)
+            waiting += following
+            if following and indexes:
+                waiting.append(claim._replace(indexes=indexes))
+                continue
+        following, indexes = _copy(check, claim._replace(indexes=indexes), owners)
+        waiting += following
+        if indexes:
+            left.append(claim._replace(indexes=indexes))
+    return left, looked_at
+
+
+def _copy(check: Check, claim: Claim, owners: dict[int, Owner]) -> tuple[list[Claim], list[int]]:
+    """Give a claim copies of its blocks; the claims that follow, and what has got none."""
+    inode, array, indexes = claim
     copies: dict[int, int] = {}
     for index in indexes:
         copy = check.allocate_block()
         if copy is None:
             break
         copies[index] = copy
-    missing = [index for index in indexes if index not in copies]
-    blocks = [array.values[index] for index in indexes]
+    if not copies:
+        return [], indexes
+    blocks = [array.values[index] for index in copies]
     changes = [
         Change(copy, 0, bytes(check.overlay.block(array.values[index])), _kind(inode, array))
         for index, copy in copies.items()
     ]
-    new = {index: copies.get(index, 0) for index in indexes}
-    evidence = pointer_evidence(inode, array, indexes[0])
-    changes += set_pointers(check, inode, [(array, new)])
+    evidence = pointer_evidence(inode, array, next(iter(copies)))
+    changes += set_pointers(check, inode, [(array, copies)])
     check.report(
         SHARED,
-        f"{_in_words(blocks)} {'belong' if len(blocks) > 1 else 'belongs'} to "
-        f"{check.named(inode.ino)} and to {_owner_in_words(check, inode, owners.get(blocks[0]))}",
+        _shared_in_words(check, inode, blocks, owners),
         found=evidence,
-        expected=Evidence(f"block {blocks[0]}", blocks[0], 0, "a single owner"),
-        repair=_repair_in_words(list(copies.values()), len(missing)),
+        expected=_owner_evidence(blocks[0], owners),
+        repair=f"copy to {in_words('block', list(copies.values()))}, so that both files survive",
         changes=changes,
-        lost=f"{counted(len(missing), 'block')} of the file, for want of space"
-        if missing
-        else None,
         ino=inode.ino,
     )
+    left = [index for index in indexes if index not in copies]
     if not array.level:
-        return []
-    values = tuple(new.get(index, value) for index, value in enumerate(array.values))
+        return [], left
+    values = tuple(copies.get(index, value) for index, value in enumerate(array.values))
     copied = array._replace(values=values)
     claims = [
         claim
@@ -130,7 +180,7 @@ def _settle(check: Check, claim: Claim, owners: dict[int, int]) -> list[Claim]:
     ]
     fresh = {claim.array.values[i] for claim in claims for i in claim.indexes}
     owners.update(owners_of(check, fresh - owners.keys()))
-    return claims
+    return claims, left
 
 
 def _take_unowned(check: Check, claim: Claim, indexes: list[int]) -> tuple[list[Claim], list[int]]:
@@ -149,14 +199,6 @@ def _take_unowned(check: Check, claim: Claim, indexes: list[int]) -> tuple[list[
     return claims, left
 
 
-def _forget(check: Check, inode: CheckedInode) -> None:
-    """An inode was freed after its blocks were marked as its own."""
-    del check.inodes[inode.ino]
-    for array in all_arrays(check, inode, set()):
-        for value in filter(None, array.values):
-            check.release_block(value)
-
-
 def _still_there(check: Check, claim: Claim, index: int) -> bool:
     """Whether a pointer still leads where it did: another repair may have cut it off."""
     block_no, place = claim.array.block_no, claim.array.place(index)
@@ -172,72 +214,152 @@ def _kind(inode: CheckedInode, array: Pointers) -> Kind:
     return Kind.DIRECTORY if inode.is_directory else Kind.DATA
 
 
-def _in_words(blocks: list[int]) -> str:
-    """Block numbers for a sentence, at most three of them.
+def _shared_in_words(
+    check: Check, inode: CheckedInode, blocks: list[int], owners: dict[int, Owner]
+) -> str:
+    owner = owners.get(blocks[0])
+    other = "another part of the same file"
+    if owner is not None and owner.inode.ino != inode.ino:
+        other = check.named(owner.inode.ino)
+    verb = "belong" if len(blocks) > 1 else "belongs"
+    return f"{in_words('block', blocks)} {verb} to {check.named(inode.ino)} and to {other}"
 
-    >>> _in_words([20]), _in_words([20, 21]), _in_words([20, 21, 22, 23, 30])
-    ('block 20', 'blocks 20 and 21', 'blocks 20, 21, 22 and 2 more')
+
+def _owner_evidence(block_no: int, owners: dict[int, Owner]) -> Evidence:
+    """The other pointer to a block."""
+    owner = owners.get(block_no)
+    if owner is not None:
+        return owner.evidence
+    return Evidence(f"block {block_no}", block_no, 0, "a single owner")
+
+
+# -- without room for a copy ------------------------------------------------------
+
+
+def _cut_left(check: Check, claims: list[Claim], owners: dict[int, Owner]) -> list[Claim]:
+    """Clear pointers to shared blocks that lie past a file's end; the claims that remain.
+
+    Only where no shared block is an indirect one: that would cut another file, too.
     """
-    if len(blocks) == 1:
-        return f"block {blocks[0]}"
-    if len(blocks) <= 3:
-        return f"blocks {', '.join(map(str, blocks[:-1]))} and {blocks[-1]}"
-    return f"blocks {', '.join(map(str, blocks[:3]))} and {len(blocks) - 3} more"
+    trees = {claim.inode.ino for claim in claims if claim.array.level}
+    for block_no in check.shared:
+        if block_no in owners and owners[block_no].array.level:
+            trees.add(owners[block_no].inode.ino)
+    for inode in {claim.inode.ino: claim.inode for claim in claims}.values():
+        if inode.ino not in trees and not inode.is_directory:
+            recheck_blocks(check, inode)
+    remaining = []
+    for claim in claims:
+        indexes = [index for index in claim.indexes if _still_there(check, claim, index)]
+        if indexes:
+            remaining.append(claim._replace(indexes=indexes))
+    return remaining
 
 
-def _owner_in_words(check: Check, inode: CheckedInode, owner: int | None) -> str:
-    if owner == inode.ino or owner is None:
-        return "another part of the same file"
-    return check.named(owner)
+def _owners_in(claims: list[Claim], owners: dict[int, Owner]) -> set[int]:
+    """The inodes that own the blocks of claims."""
+    blocks = (claim.array.values[index] for claim in claims for index in claim.indexes)
+    return {owners[block_no].inode.ino for block_no in blocks if block_no in owners}
 
 
-def _repair_in_words(copies: list[int], missing: int) -> str:
-    parts = []
-    if copies:
-        parts.append(f"copy to {_in_words(copies)}, so that both files survive")
-    if missing:
-        parts.append("no free block is left for a copy, so clear the pointer")
-    return "; ".join(parts)
+def _report_left(check: Check, claim: Claim, owners: dict[int, Owner]) -> None:
+    """Rule 251, where nothing can be done; no names are changed in these blocks, either."""
+    inode, array, indexes = claim
+    blocks = [array.values[index] for index in indexes]
+    for block_no in blocks:
+        check.untouchable.update(
+            (block_no, sector) for sector in range(0, check.geometry.block_size, SECTOR_SIZE)
+        )
+    check.report(
+        SHARED,
+        _shared_in_words(check, inode, blocks, owners),
+        found=pointer_evidence(inode, array, indexes[0]),
+        expected=_owner_evidence(blocks[0], owners),
+        repair="no free block is left for a copy: free some space, then check again",
+        ino=inode.ino,
+        can_repair=False,
+    )
+
+
+def _own_blocks(check: Check, inode: CheckedInode, owners: dict[int, Owner]) -> list[int]:
+    """The blocks of a directory, without those that hold the names of another one.
+
+    None at all if that is its first.
+    """
+    blocks = blocks_of(check, inode)
+    first = blocks[:1]
+    is_own_first = bool(first) and is_first_block(check.overlay.block(first[0]), inode.ino)
+    if check.shared.intersection(first) and not is_own_first:
+        return []
+
+    def is_own(block_no: int) -> bool:
+        owner = owners.get(block_no)
+        return block_no not in check.shared or owner is None or owner.inode is inode
+
+    return first + [block_no for block_no in blocks[1:] if is_own(block_no)]
 
 
 # -- directories without blocks ---------------------------------------------------
 
 
 def _give_block(check: Check, inode: CheckedInode) -> None:
-    """Rule 252: a directory that has lost all of its blocks becomes an empty one."""
-    block_no = check.allocate_block()
-    evidence = check.inode_evidence(inode.ino, "direct", 0)
-    expected = check.inode_evidence(inode.ino, "mode", f"{inode.record.mode:#o}, a directory")
-    problem = f"directory {check.named(inode.ino)} has no block"
-    if block_no is None:
-        del check.inodes[inode.ino]
-        check.update(
-            NO_BLOCK,
-            inode,
-            problem,
-            found=evidence,
-            expected=expected,
-            repair="free the inode, since no block is left to give it",
-            lost="the names in it",
-            nlink=0,
-        )
-        return
-    size = check.geometry.block_size
-    content = bytes(first_directory_block(size, inode.ino, check.parent_of(inode.ino)))
-    inode.blocks = [block_no]
+    """Rule 252: a directory that has lost all of its blocks gets its old one, or becomes empty."""
+    ino, size = inode.ino, check.geometry.block_size
+    evidence = check.inode_evidence(ino, "direct", 0)
+    expected = check.inode_evidence(ino, "mode", f"{inode.record.mode:#o}, a directory")
+    problem = f"directory {check.named(ino)} has no block"
+    parent = check.parent_of(ino)
+    block_no = old_first_block(check, ino, parent)
+    more: list[Change] = []
+    if block_no is not None:
+        check.take_block(block_no)
+        expected = Evidence(f"directory block {block_no}", block_no, 0, f"`.` is inode {ino}")
+        repair = f"give it block {block_no}, which nobody owns and which begins with `.` for it"
+        lost = "the names in its further blocks" if inode.record.size > size else None
+    else:
+        block_no = check.allocate_block()
+        if block_no is None:
+            _leave_without_block(check, inode, problem, evidence, expected)
+            return
+        content = bytes(first_directory_block(size, ino, parent))
+        more.append(Change(block_no, 0, content, Kind.DIRECTORY))
+        repair, lost = f"give it block {block_no}, without names", "the names in it"
     for array in walk(check, inode, set()):  # indirect blocks that lead to nothing
         for value in filter(None, array.values):
             check.release_block(value)
+    inode.blocks = [block_no]
     check.update(
         NO_BLOCK,
         inode,
         problem,
         found=evidence,
         expected=expected,
-        repair=f"give it block {block_no}, without names",
-        more=[Change(block_no, 0, content, Kind.DIRECTORY)],
-        lost="the names in it",
+        repair=repair,
+        more=more,
+        lost=lost,
         pointers=(block_no,) + (0,) * (len(inode.record.pointers) - 1),
         size=size,
         blocks=1 + (1 if inode.record.attribute_block else 0),
+    )
+
+
+def _leave_without_block(
+    check: Check, inode: CheckedInode, problem: str, found: Evidence, expected: Evidence
+) -> None:
+    """Keep a directory that no block is left for; its name, owner and times are still there.
+
+    Without a root nothing is: `restore_root` then ends the check.
+    """
+    if inode.ino == ROOT_INO:
+        del check.inodes[ROOT_INO]
+        return
+    check.report(
+        NO_BLOCK,
+        problem,
+        found=found,
+        expected=expected,
+        repair="no free block is left for it, so it stays as it is",
+        lost="the names in it",
+        ino=inode.ino,
+        can_repair=False,
     )

@@ -28,20 +28,20 @@ from vsfs.device import Kind
 from vsfs.errors import Corrupt, UnknownFeature
 from vsfs.fsck.context import Change, Check, Decide
 from vsfs.fsck.crc import find_wrong_byte
+from vsfs.fsck.cut_off import report_cut, shortened
 from vsfs.fsck.findings import Evidence, Rule, rule
 from vsfs.fsck.geometry_search import Fit, Search, is_possible
 from vsfs.fsck.overlay import Overlay
+from vsfs.fsck.superblock_fields import field_change, field_evidence, is_label, refuse, shown
 from vsfs.layout import (
     FEATURE_COMPAT_JOURNAL,
     FEATURE_INCOMPAT_RECOVER,
     INODE_SIZE,
     KNOWN_INCOMPAT,
     KNOWN_RO_COMPAT,
-    LABEL_MAX,
     MAGIC,
     STATE_CLEAN,
     STATE_MOUNTED,
-    SUPERBLOCK,
     SUPERBLOCK_SIZE,
     VERSION,
     Geometry,
@@ -49,7 +49,6 @@ from vsfs.layout import (
     Superblock,
     decode_superblock,
     encode_superblock,
-    fields,
 )
 from vsfs.validate import SUPERBLOCK_OFFSET
 from vsfs.validate import check_superblock as require_superblock
@@ -115,15 +114,6 @@ LOST = rule(
     _TAUGHT,
     is_safe=False,
 )
-CUT_OFF = rule(
-    109,
-    "image-size",
-    "All blocks that the superblock counts are in the image.",
-    "The image: what is not there cannot be read.",
-    _TAUGHT,
-    is_safe=False,
-)
-
 _RULE_OF: Final[dict[str, Rule]] = {
     "magic": MAGIC_WRONG,
     "version": VERSION_WRONG,
@@ -136,7 +126,6 @@ _RULE_OF: Final[dict[str, Rule]] = {
 #: Fields whose right value the search knows; where fewer agree, the sector is not ours.
 _KNOWN: Final = ("magic", "version", "inode_size", *Geometry.__slots__)
 _ENOUGH_KNOWN: Final = len(_KNOWN) // 2
-_WIDTH: Final = {field.name: field.width for field in fields(SUPERBLOCK)}
 _CHECKSUM_AT: Final = SUPERBLOCK_OFFSET["checksum"]
 #: The feature sets that there are: plain, with a journal, with one to be replayed.
 _FEATURES: Final = (
@@ -172,12 +161,12 @@ def check_superblock(overlay: Overlay, decide: Decide, now_ns: int) -> Check:
         require_superblock(head, overlay.size)  # raises NotVsfs
     restored = _restored(overlay, head, now_ns)
     whole = restored.superblock
-    present = _shortened(whole, overlay.size)
+    present = shortened(whole, overlay.size)
     overlay.set_block_size(whole.block_size)
     check = Check(overlay, present, decide, now_ns=now_ns)
     _report(check, head, restored)
     if present is not whole:
-        _report_cut(check, whole)
+        report_cut(check, whole)
     return check
 
 
@@ -361,7 +350,7 @@ def _renewed(search: Search, stored: Superblock, geometry: Geometry, now_ns: int
             new = _anonymous(new, search.root(geometry), now_ns)
     if not any(new.uuid):
         new = new._replace(uuid=_derived_uuid(search, geometry))
-    if not _is_label(new.label):
+    if not is_label(new.label):
         new = new._replace(label=b"")
     return decode_superblock(encode_superblock(new))
 
@@ -374,7 +363,7 @@ def _is_lost(stored: Superblock, new: Superblock) -> bool:
 
 def _has_identity(stored: Superblock) -> bool:
     """Whether the second part of the sector looks as a superblock's does."""
-    return any(stored.uuid) and _is_label(stored.label) and not any(stored.reserved)
+    return any(stored.uuid) and is_label(stored.label) and not any(stored.reserved)
 
 
 def _anonymous(new: Superblock, root: InodeRecord | None, now_ns: int) -> Superblock:
@@ -393,38 +382,10 @@ def _anonymous(new: Superblock, root: InodeRecord | None, now_ns: int) -> Superb
     )
 
 
-def _is_label(label: bytes) -> bool:
-    """Whether it is UTF-8 without control characters, padded with zeroes."""
-    try:
-        return label.rstrip(b"\0").decode().isprintable() and len(label) <= LABEL_MAX
-    except UnicodeDecodeError:
-        return False
-
-
 def _derived_uuid(search: Search, geometry: Geometry) -> bytes:
     """A UUID that follows from the image, so that the same image gets the same one."""
     digest = hashlib.sha256(repr(geometry).encode() + search.fingerprint(geometry)).digest()
     return UUID(bytes=digest[:16], version=4).bytes
-
-
-def _shortened(superblock: Superblock, size: int) -> Superblock:
-    """The superblock without the blocks that are past the image's end.
-
-    Raises Corrupt if no data block is left.
-    """
-    blocks = size // superblock.block_size
-    if superblock.block_count <= blocks:
-        return superblock
-    if blocks <= superblock.data_start:
-        raise Corrupt(
-            "image",
-            blocks,
-            0,
-            f"its end, where it should have {superblock.block_count} blocks",
-            f"more than its {superblock.data_start} blocks of metadata: it was cut off, and "
-            "nothing of the files' contents is left",
-        )
-    return superblock._replace(block_count=blocks)
 
 
 # -- findings -------------------------------------------------------------------
@@ -445,44 +406,20 @@ def _report(check: Check, head: bytes, restored: Restored) -> None:
     for name in wrong:
         # the checksum was right for what stands there: it follows the last change
         last = was_sealed and name == wrong[-1]
-        _report_field(check, stored, restored, name, [_field_change("checksum", sealed)] * last)
+        _report_field(check, stored, restored, name, [field_change("checksum", sealed)] * last)
     if "checksum" in names and not was_sealed:
         _report_checksum(check, stored, restored)
-
-
-def _field_change(name: str, sealed: bytes) -> Change:
-    at = SUPERBLOCK_OFFSET[name]
-    return Change(0, at, sealed[at : at + _WIDTH[name]], Kind.SUPERBLOCK)
-
-
-def _field_evidence(name: str, value: object) -> Evidence:
-    return Evidence(f"superblock field {name}", 0, SUPERBLOCK_OFFSET[name], _shown(name, value))
-
-
-def _shown(name: str, value: object) -> str:
-    """A field's value for people."""
-    if name == "checksum":
-        return f"{value:#010x}"
-    if isinstance(value, bytes):
-        if name == "magic":
-            return value.hex(" ")
-        if name == "label":
-            return repr(value.rstrip(b"\0").decode("utf-8", "backslashreplace"))
-        if name == "reserved" and any(value):
-            return f"{len(value) - value.count(0)} bytes that are not zero"
-        return value.hex(" ") if any(value) else "zeroes"
-    return f"{value:#x}" if name.startswith("feature") else str(value)
 
 
 def _report_field(
     check: Check, stored: Superblock, restored: Restored, name: str, more: list[Change]
 ) -> None:
     new = restored.superblock
-    found = _field_evidence(name, getattr(stored, name))
-    value = _shown(name, getattr(new, name))
+    found = field_evidence(name, getattr(stored, name))
+    value = shown(name, getattr(new, name))
     which = _RULE_OF.get(name, IDENTITY_WRONG)
     if restored.is_proved:
-        expected = _field_evidence("checksum", new.checksum)
+        expected = field_evidence("checksum", new.checksum)
         because = f"the checksum is right with {value} there"
     else:
         expected = _strongest(restored, name)
@@ -493,11 +430,11 @@ def _report_field(
         found=found,
         expected=expected,
         repair=f"set it to {value}",
-        changes=[_field_change(name, encode_superblock(new)), *more],
+        changes=[field_change(name, encode_superblock(new)), *more],
         lost=f"the {name}" if which is IDENTITY_WRONG and not restored.is_proved else None,
     )
     if not accepted and which is not IDENTITY_WRONG:
-        _refuse(found, value)
+        refuse(found, value)
 
 
 def _because(which: Rule, expected: Evidence, value: str) -> str:
@@ -522,14 +459,14 @@ def _strongest(restored: Restored, name: str) -> Evidence:
     for evidence in fit.evidence:
         if evidence.structure == about:
             return evidence
-    own = _field_evidence(name, getattr(restored.superblock, name))
+    own = field_evidence(name, getattr(restored.superblock, name))
     return fit.evidence[0] if fit.evidence else own
 
 
 def _report_checksum(check: Check, stored: Superblock, restored: Restored) -> None:
     """The checksum is wrong by itself, or some field is and nobody knows which."""
     new = restored.superblock
-    found = _field_evidence("checksum", stored.checksum)
+    found = field_evidence("checksum", stored.checksum)
     lost = None
     if not restored.is_proved:
         lost = "which byte it was; label, UUID and times are taken as they are"
@@ -539,7 +476,7 @@ def _report_checksum(check: Check, stored: Superblock, restored: Restored) -> No
         found=found,
         expected=Evidence("superblock", 0, 0, f"508 bytes with CRC-32 {new.checksum:#010x}"),
         repair=f"set it to {new.checksum:#010x}",
-        changes=[_field_change("checksum", encode_superblock(new))],
+        changes=[field_change("checksum", encode_superblock(new))],
         lost=lost,
     )
 
@@ -563,35 +500,4 @@ def _report_lost(check: Check, head: bytes, restored: Restored) -> None:
         lost=None if stored.uuid == new.uuid else "label and UUID (it gets a new one), and times",
     )
     if not accepted:
-        _refuse(found, "a superblock")
-
-
-def _report_cut(check: Check, whole: Superblock) -> None:
-    """The image ends early: go on with the blocks that are there."""
-    new = check.superblock
-    gone = whole.block_count - new.block_count
-    found = _field_evidence("block_count", whole.block_count)
-    sealed = encode_superblock(new)
-    accepted = check.report(
-        CUT_OFF,
-        f"the filesystem has {whole.block_count} blocks, but the image ends after "
-        f"{new.block_count}: {gone} block{'s are' if gone > 1 else ' is'} gone",
-        found=found,
-        expected=Evidence("image", new.block_count, 0, f"its end, at {check.overlay.size} bytes"),
-        repair=f"make the filesystem {new.block_count} blocks long",
-        changes=[_field_change("block_count", sealed), _field_change("checksum", sealed)],
-        lost=f"what was in {'them' if gone > 1 else 'it'}",
-    )
-    if not accepted:
-        _refuse(found, str(new.block_count))
-
-
-def _refuse(found: Evidence, value: str) -> NoReturn:
-    """Without this repair nothing else can be found."""
-    raise Corrupt(
-        found.structure,
-        found.block_no,
-        found.offset,
-        found.value,
-        f"{value}; nothing else can be checked until fsck.vsfs -y has repaired it",
-    )
+        refuse(found, "a superblock")

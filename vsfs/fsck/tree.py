@@ -16,9 +16,9 @@ import stat
 from collections import deque
 
 from vsfs.fsck.context import Check, CheckedInode, Entry, counted
-from vsfs.fsck.findings import Evidence, rule
+from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.lost_found import LostFound
-from vsfs.fsck.records import Draft, entry_evidence, quoted
+from vsfs.fsck.records import Draft, entry_evidence
 from vsfs.layout import JOURNAL_INO, ROOT_INO, type_name
 
 ONE_PARENT = rule(
@@ -257,10 +257,12 @@ def _check_parents(check: Check, tree: _Tree) -> None:
             expected = entry_evidence(parent, entry, "inode", entry.ino)
         draft = Draft(check)
         draft.put_ino(dotdot.block_no, dotdot.offset, parent)
+        right = f"the directory with an entry for it is inode {parent}"
+        if ino == ROOT_INO:
+            right = "nothing is above the root, whose `..` is the root itself"
         draft.report(
             PARENT,
-            f"`..` of directory {check.named(ino)} names inode {dotdot.ino}, "
-            f"but the directory with an entry for it is inode {parent}",
+            f"`..` of directory {check.named(ino)} names inode {dotdot.ino}, but {right}",
             found=entry_evidence(ino, dotdot, "inode", dotdot.ino),
             expected=expected,
             repair=f"let it name inode {parent}",

@@ -193,7 +193,7 @@ def _parts(
         if len(edit.after) == block_size and edit.kind in _MAY_BE_NEW:
             new.add(edit.block_no)
     for block_no, content in sorted(contents.items()):
-        stage = 0 if block_no in new else _STAGE[kinds[block_no]]
+        stage = 0 if block_no in new else _STAGE.get(kinds[block_no], 0)
         for first, end in _runs(sorted(sectors[block_no])):
             part = bytes(content[first * SECTOR_SIZE : end * SECTOR_SIZE])
             yield _Part(stage, block_no, first * SECTOR_SIZE, part, kinds[block_no])

@@ -1,0 +1,1 @@
+"""Pull the plug anywhere: see tests/support/crashes.py."""

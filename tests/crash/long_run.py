@@ -1,0 +1,303 @@
+"""The long form of the crash tests: ``make crash``, or ``python -m tests.crash.long_run``.
+
+Goes on until there are a million crash states, in both modes: first every sequence
+of one and of two operations, then random ones, then sequences of three (all, in an
+order that the seed shuffles).  Stopped by Ctrl-C or a signal, it goes on where it was
+when it is started again with the same seed; what was done is in ``build/crash-N.json``.
+At the end the counts go to ``docs/RELIABILITY.md``.
+
+A failure is printed with the command that repeats it alone.  Exit status 1 if there
+was one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tests.support.crash_runs import Outcome, Space
+from tests.support.crash_workloads import (
+    Workload,
+    parse,
+    random_sequence,
+    random_workload,
+    sequences,
+    text_of,
+)
+
+HERE: Final = Path(__file__).parents[2]
+DOCUMENT: Final = HERE / "docs" / "RELIABILITY.md"
+BEGIN: Final = "<!-- crash states: written by make crash -->"
+END: Final = "<!-- crash states: end -->"
+JOURNAL_BLOCKS: Final = 16
+_CHUNK: Final = 20  # workloads for a process at a time
+_SHOWN: Final = 20  # failures that are printed whole
+#: Of every so many disks the recovery is interrupted, too.
+_TWICE: Final = 100
+
+FAMILIES: Final = ("one operation", "two operations", "random", "three operations")
+#: Block size of random workloads by number: most have tiny blocks, some torn ones.
+_BLOCK_SIZES: Final = (512, 512, 1024, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Some workloads of a family: numbers `first` to `end` - 1."""
+
+    family: str
+    journal: bool
+    first: int
+    end: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Row:
+    """What came of the workloads of one family in one mode."""
+
+    workloads: int = 0
+    states: int = 0
+    mounts: int = 0
+    twice: int = 0
+    failed: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.workloads += 1
+        self.states += outcome.states
+        self.mounts += outcome.mounts
+        self.twice += outcome.twice
+        self.failed += bool(outcome.failures)
+
+
+@dataclass(slots=True)
+class Progressed:
+    """What has been done so far, as the state file has it."""
+
+    done: Counter[str] = field(default_factory=Counter)  # family -> workloads, in both modes
+    rows: dict[str, Row] = field(default_factory=dict)  # "family, mode"
+    failures: list[str] = field(default_factory=list)
+    seconds: float = 0
+
+    @property
+    def states(self) -> int:
+        return sum(row.states + row.twice for row in self.rows.values())
+
+    def save(self, path: Path) -> None:
+        rows = {
+            key: [getattr(row, name) for name in Row.__slots__] for key, row in self.rows.items()
+        }
+        content = {
+            "done": self.done, "rows": rows, "failures": self.failures, "seconds": self.seconds,
+        }  # fmt: skip
+        path.parent.mkdir(exist_ok=True)
+        path.with_suffix(".new").write_text(json.dumps(content, indent=1))
+        path.with_suffix(".new").replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Progressed:
+        if not path.exists():
+            return cls()
+        content = json.loads(path.read_text())
+        rows = {key: Row(*values) for key, values in content["rows"].items()}
+        return cls(Counter(content["done"]), rows, content["failures"], content["seconds"])
+
+
+# -- workers ---------------------------------------------------------------------
+
+_spaces: dict[tuple[bool, int], Space] = {}
+_lists: dict[tuple[str, int], list[Workload]] = {}
+
+
+def space_for(*, journal: bool, block_size: int = 512) -> Space:
+    """The one of this process, which remembers disks from one workload to the next."""
+    key = journal, block_size
+    if key not in _spaces:
+        _spaces[key] = Space(
+            JOURNAL_BLOCKS if journal else None, size=128 * block_size, block_size=block_size
+        )
+    return _spaces[key]
+
+
+def workload_of(family: str, number: int, seed: int, start: Any) -> Workload:
+    """A workload, from its family, number and seed alone."""
+    if family == "random":
+        return random_workload(seed * 1_000_003 + number, start)
+    if family == "three operations":
+        return random_sequence(seed * 1_000_003 + number, 3, start)
+    return _list(family, seed, start)[number]
+
+
+def _list(family: str, seed: int, start: Any) -> list[Workload]:
+    if (family, seed) not in _lists:
+        length = 1 + FAMILIES.index(family)
+        found = list(sequences(length, start))
+        random.Random(seed).shuffle(found)
+        _lists[family, seed] = found
+    return _lists[family, seed]
+
+
+def run_task(task: Task) -> tuple[Task, Row, list[str]]:
+    """Examine the workloads of a task."""
+    row, failures = Row(), []
+    for number in range(task.first, task.end):
+        block_size = _BLOCK_SIZES[number % len(_BLOCK_SIZES)] if task.family == "random" else 512
+        space = space_for(journal=task.journal, block_size=block_size)
+        workload = workload_of(task.family, number, task.seed, space.start)
+        try:
+            outcome = space.examine(workload, seed=task.seed, twice=_TWICE)
+        except Exception as error:
+            outcome = Outcome(failures=[f"after: {text_of(workload)}\n  {error!r}"])
+        row.add(outcome)
+        failures += outcome.failures
+    return task, row, failures
+
+
+# -- the whole -------------------------------------------------------------------
+
+
+def tasks(progressed: Progressed, seed: int) -> Iterator[Task]:
+    """All that is left to do, without end."""
+    start = space_for(journal=False).start
+    for family in FAMILIES:
+        count = len(_list(family, seed, start)) if family in FAMILIES[:2] else None
+        if family == "random":
+            count = 2000
+        first = progressed.done[family]
+        while count is None or first < count:
+            end = first + _CHUNK if count is None else min(first + _CHUNK, count)
+            for journal in (False, True):
+                yield Task(family, journal, first, end, seed)
+            first = end
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The long run; returns the exit status."""
+    console = Console()
+    state_file: Path = arguments.state_file or HERE / "build" / f"crash-{arguments.seed}.json"
+    progressed = Progressed() if arguments.fresh else Progressed.load(state_file)
+    if progressed.states:
+        console.print(f"going on from {state_file}: {progressed.states:,} states are done")
+    started, halves = time.monotonic() - progressed.seconds, Counter[tuple[str, int]]()
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with (
+        multiprocessing.get_context("fork").Pool(arguments.jobs) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        bar = progress.add_task("crash states", total=arguments.states)
+        progress.update(bar, completed=progressed.states)
+        try:
+            for task, row, failures in pool.imap(
+                run_task, _bounded(tasks(progressed, arguments.seed))
+            ):
+                mode = "with a journal" if task.journal else "without"
+                known = progressed.rows.setdefault(f"{task.family}, {mode}", Row())
+                for name in Row.__slots__:
+                    setattr(known, name, getattr(known, name) + getattr(row, name))
+                progressed.failures += failures
+                for failure in failures[
+                    : max(_SHOWN - len(progressed.failures) + len(failures), 0)
+                ]:
+                    console.print(failure, markup=False, highlight=False, soft_wrap=True)
+                halves[task.family, task.first] += 1
+                if halves[task.family, task.first] == 2:  # both modes
+                    progressed.done[task.family] = task.end
+                    progressed.seconds = time.monotonic() - started
+                    progressed.save(state_file)
+                progress.update(bar, completed=progressed.states, description=task.family)
+                if progressed.states >= arguments.states:
+                    break
+        except KeyboardInterrupt:
+            console.print(f"stopped; the same command goes on from {state_file}")
+            return 130
+        finally:
+            pool.terminate()
+    table = "\n".join(table_of(progressed, arguments.seed))
+    console.print(table, markup=False, highlight=False)
+    if not arguments.dry_run:
+        write_table(DOCUMENT, table)
+    return 1 if progressed.failures else 0
+
+
+def _bounded(tasks: Iterator[Task]) -> Iterator[Task]:
+    """imap reads its whole input at once: far more than anybody will wait for is enough."""
+    return itertools.islice(tasks, 20_000)
+
+
+def table_of(progressed: Progressed, seed: int) -> Iterator[str]:
+    """The lines for the document."""
+    minutes, failed = progressed.seconds / 60, sum(row.failed for row in progressed.rows.values())
+    yield f"`make crash` with seed {seed}, {minutes:.0f} minutes; {failed} workloads failed."
+    yield ""
+    yield "| workloads | how many | crash states | disks mounted | after a second crash | failed |"
+    yield "|---|--:|--:|--:|--:|--:|"
+    total = Row()
+    for key, row in progressed.rows.items():
+        yield _line(key, row)
+        for name in Row.__slots__:
+            setattr(total, name, getattr(total, name) + getattr(row, name))
+    yield _line("**together**", total)
+
+
+def _line(name: str, row: Row) -> str:
+    counts = (row.workloads, row.states, row.mounts, row.twice, row.failed)
+    return f"| {name} | {' | '.join(f'{count:,}' for count in counts)} |"
+
+
+def write_table(document: Path, table: str) -> None:
+    """Put the table between its markers."""
+    text = document.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{document} has no markers for the table")
+    document.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+def run_one(arguments: argparse.Namespace) -> int:
+    """One workload, or one state of it."""
+    space = space_for(journal=arguments.journal, block_size=arguments.block_size)
+    outcome = space.examine(
+        parse(arguments.only), seed=arguments.seed, twice=_TWICE, only=arguments.state
+    )
+    print(*outcome.failures, sep="\n\n")
+    counts = f"{outcome.states} crash states, {outcome.twice} after a second crash"
+    print(f"{counts}; {len(outcome.failures)} failures shown")
+    if not outcome.states:
+        print(f"there is no state {arguments.state}; the record may be another one now")
+    return 1 if outcome.failures else 0
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.long_run", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--states", type=int, default=1_000_000, help="stop after so many")
+    parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--state-file", type=Path, help="where to note what is done")
+    parser.add_argument("--fresh", action="store_true", help="start from the beginning")
+    parser.add_argument("--dry-run", action="store_true", help="leave the document as it is")
+    parser.add_argument("--only", metavar="WORKLOAD", help="run this one workload")
+    parser.add_argument("--state", help="and only this state of it, with second crashes")
+    parser.add_argument("--journal", action="store_true", help="of --only: with a journal")
+    parser.add_argument("--block-size", type=int, default=512, help="of --only")
+    arguments = parser.parse_args()
+    return run_one(arguments) if arguments.only else run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
