@@ -21,7 +21,7 @@ demo: .venv/.installed-demo
 	@tools/demo.sh
 
 test: .venv/.installed-test
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check .
@@ -30,17 +30,16 @@ lint: .venv/.installed-lint
 
 images: .venv/.installed-demo
 	$(BIN)/python images/make_images.py
+	$(BIN)/python images/broken/make_broken.py
 
-# atheris is wanted by nothing else, so it is installed here; says what is missing if that fails
-fuzz: .venv/.installed-test
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/pip install --quiet 'atheris>=2.3' || true
+fuzz: .venv/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz.fuzz $(FUZZ_ARGS)
 
 # as root, so that caches can be dropped and ext4 mounted; otherwise it does without
 bench: .venv/.installed-bench
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-# demo: no extra packages; test and lint: the extras of pyproject.toml
+# demo: no extra packages; test, lint and fuzz: the extras of pyproject.toml
 .venv/.installed-%: $(SOURCES) tools/setup.sh
 	@tools/setup.sh $*
 	@touch $@

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Sets up what a make target needs: system packages where they are missing, then
 # .venv with VSFS installed (not linked: tests are to run what users get).
-#   tools/setup.sh demo|test|lint|bench
+#   tools/setup.sh demo|test|lint|fuzz|bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?demo, test, lint or bench}
+target=${1:?demo, test, lint, fuzz or bench}
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -87,6 +87,7 @@ if [ ! -x .venv/bin/python ]; then
 fi
 extras=
 [ "$target" = test ] && extras='[test]'
+[ "$target" = fuzz ] && extras='[test]'
 [ "$target" = lint ] && extras='[test,lint]' # mypy reads the tests' libraries, too
 say "installing vsfs into .venv"
 rm -rf build
@@ -98,6 +99,10 @@ install() { # pip's warnings matter only when it fails
 }
 install "setuptools>=68" wheel
 install --no-build-isolation ".$extras"
+if [ "$target" = fuzz ]; then
+    # there are wheels for x86-64 Linux only; without it the fuzzer says what is missing
+    install 'atheris>=2.3' 2>/dev/null || say "atheris could not be installed"
+fi
 if [ "$target" = bench ]; then
     install --no-build-isolation 'llfuse>=1.5' 2>/dev/null ||
         say "llfuse could not be built: only fusepy is measured"

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+import vsfs.fsck.journal
+import vsfs.journal
 from tests.support.crash_order import OrderCheckingDevice
 from tests.support.crash_recovery import quiet
 from tests.support.crash_runs import Space
@@ -21,6 +23,7 @@ from vsfs.bitmap import Bitmap
 from vsfs.buffer import Buffer, BufferCache
 from vsfs.device import BlockDevice, Kind
 from vsfs.journal import Journal
+from vsfs.layout import encode_journal
 
 Install = Callable[[list[Buffer]], None]
 
@@ -30,12 +33,13 @@ WORKLOADS = (
     "rename foo B/foo, sync",
     "unlink A/foo; create A/foo; append A/foo 1300, fsync",
     "mkdir bar, fsync; rename foo bar/foo, fsync",
+    "create bar, fsync; create B/foo, fsync",
 )
 
 
 def is_caught(journal_blocks: int | None) -> bool:
     """Whether some crash state of these workloads is wrong."""
-    space = Space(journal_blocks)
+    space = Space(journal_blocks, sample=1)
     return any(space.examine(parse(text)).failures for text in WORKLOADS)
 
 
@@ -104,6 +108,13 @@ def test_a_header_cleared_before_the_install(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_transaction_that_is_never_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "replay", lambda _: 0)
+    assert is_caught(16)
+
+
+def test_a_checksum_without_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header of one transaction is believed with the log of the next."""
+    for module in (vsfs.journal, vsfs.fsck.journal):
+        monkeypatch.setattr(module, "encode_journal", lambda header, _: encode_journal(header, []))
     assert is_caught(16)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fsck.mutants import PREEN_EACH, examine_nth, how_to_repeat, nth
-from tests.support.damage import KINDS
+from tests.support.mutation import KINDS
 
 _CHUNK: Final = 50
 _SHOWN: Final = 20  # failures that are printed whole

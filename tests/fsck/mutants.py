@@ -6,8 +6,8 @@ import functools
 from typing import Final
 
 from tests.support.broken import unpacked
-from tests.support.damage import Mutant, mutant
 from tests.support.examine import Outcome, Subject, examine
+from tests.support.mutation import Mutant, mutant
 
 #: Which sound image the n-th one is made from, over and over.
 BASES: Final = (

@@ -18,10 +18,11 @@ from tests.support.images import IDENTITY, KIB, mount
 from tests.support.rawwalk import walk
 from vsfs.device import FileDevice, MemoryDevice
 from vsfs.errors import Corrupt
-from vsfs.fsck.bitmaps import check_bitmaps, check_state
+from vsfs.fsck.bitmaps import check_bitmaps
 from vsfs.fsck.context import Check, CheckedInode
 from vsfs.fsck.findings import Evidence, Finding
 from vsfs.fsck.overlay import Overlay
+from vsfs.fsck.state import check_state
 from vsfs.fsck.superblock import CHECKSUM_WRONG, check_superblock
 from vsfs.layout import Geometry
 from vsfs.mkfs import make, plan

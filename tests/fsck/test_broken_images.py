@@ -24,8 +24,9 @@ from tests.support.broken import (
     repaired,
     unpacked,
 )
-from tests.support.damage import SECTOR, Mutant, differences
+from tests.support.damage import SECTOR
 from tests.support.examine import Subject, examine
+from tests.support.mutation import Mutant, differences
 from tests.support.rawwalk import walk
 from vsfs.device import MemoryDevice
 from vsfs.errors import VsfsError

@@ -17,9 +17,9 @@ import vsfs
 from tests.conftest import MORE
 from tests.fsck.long_run import run, table
 from tests.fsck.mutants import BASES, nth, subject
-from tests.support.damage import KINDS, Mutant, mutant
 from tests.support.examine import Subject, examine, was_hit
 from tests.support.images import blank, errno_of, image_of, mount
+from tests.support.mutation import KINDS, Mutant, mutant
 from tests.support.readers import CountingDevice, write
 from vsfs.errors import VsfsError
 from vsfs.fsck import check

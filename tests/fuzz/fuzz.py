@@ -8,6 +8,7 @@ keep what reaches new code: ``-merge=1 tests/fuzz/corpus build/fuzz/corpus``.
 from __future__ import annotations
 
 import hashlib
+import logging
 import sys
 import traceback
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def main() -> int:
     with atheris.instrument_imports(include=["vsfs"]):  # all of it, so nothing before
         from tests.fuzz.patches import run_one
         from tests.fuzz.seeds import write_seeds
+    logging.disable()  # a mount tells of each damaged place
     (WORK / "corpus").mkdir(parents=True, exist_ok=True)
     arguments = [argument for argument in sys.argv[1:] if argument != "--keep-going"]
     if not any("merge=1" in argument for argument in arguments):

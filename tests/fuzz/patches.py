@@ -22,8 +22,9 @@ import zlib
 from typing import Final
 
 from tests.support.broken import unpacked
-from tests.support.damage import INODE, Image, Mutant
+from tests.support.damage import INODE, Image
 from tests.support.examine import Subject, examine
+from tests.support.mutation import Mutant
 from tests.support.readers import CountingDevice, described, read_all, refused_by_mkfs, tried, use
 
 SEAL: Final = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.patches import READ, SEAL, encoded, subject
-from tests.support.damage import mutant
+from tests.support.mutation import mutant
 
 COUNT: Final = 400
 LONGEST: Final = 512  # bytes of an input

@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.mounts import Ext4, Mount, tree
 
-SIZE = 512 * 1024 * 1024  # has more than 30,000 inodes
+SIZE = 1024 * 1024 * 1024  # stress-ng copies files of up to 256 MB
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "TMPDIR": ".", "PYTHON": sys.executable}
 QUIET_GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -96,8 +96,8 @@ def reference(tmp_path: Path) -> Iterator[Path]:
     """A directory on ext4, or else on whatever the host has."""
     point = tmp_path / "ext4"
     try:
-        # large: it is fast enough to fill a small one while stress-ng works
-        ext4 = Ext4.make(tmp_path / "ext4.img", point, 2 * SIZE)
+        # as large: stress-ng fills a small one
+        ext4 = Ext4.make(tmp_path / "ext4.img", point, SIZE)
     except OSError:
         point.mkdir(exist_ok=True)
         yield point

@@ -14,7 +14,6 @@ import logging
 import stat
 import struct
 import traceback
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -179,7 +178,7 @@ def _look_at(image: bytes) -> tuple[tuple[str, ...], dict[int, Found]]:
     """What both checkers say of an unmounted image, and its tree if they say nothing."""
     report = check(MemoryDevice(bytearray(image)), now_ns=_NOW_NS)
     problems = [f"fsck then says: {finding.text}" for finding in report.findings]
-    walked = walk(without_journal(image))
+    walked = walk(image)
     problems += [f"rawwalk then says: {text}" for text in walked.findings]
     return tuple(problems), {} if problems else _files(walked)
 
@@ -265,23 +264,3 @@ def journal_blocks_of(image: bytes | bytearray) -> tuple[list[int], list[int]]:
     if count > 12:
         blocks += struct.unpack_from(f"<{count - 12}I", image, pointers[12] * size)
     return blocks, [pointers[12]] if pointers[12] else []
-
-
-def without_journal(image: bytes | bytearray) -> bytes:
-    """The same filesystem as if it never had a journal, for ``rawwalk``."""
-    if not has_journal(image):
-        return bytes(image)
-    (size,) = struct.unpack_from("<I", image, 20)
-    _, bitmap, table, data = struct.unpack_from("<4I", image, 40)
-    blocks, indirect = journal_blocks_of(image)
-    made = bytearray(image)
-    made[table * size + 256 : table * size + 512] = bytes(256)
-    for block in blocks + indirect:
-        byte, bit = divmod(block - data, 8)
-        assert made[bitmap * size + byte] >> bit & 1, f"block {block} of the journal is free"
-        made[bitmap * size + byte] &= ~(1 << bit)
-    (free,) = struct.unpack_from("<Q", image, 56)
-    struct.pack_into("<Q", made, 56, free + len(blocks) + len(indirect))
-    struct.pack_into("<I", made, 8, struct.unpack_from("<I", image, 8)[0] & ~1)
-    struct.pack_into("<I", made, 508, zlib.crc32(made[:508]))
-    return bytes(made)

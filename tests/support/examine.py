@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from tests.support.damage import Mutant, Target, differences, untouched
+from tests.support.mutation import Mutant, Target, differences, untouched
 from tests.support.rawwalk import Walk, walk
 from tests.support.readers import CountingDevice, read_all
 from vsfs.device import MemoryDevice
@@ -138,7 +138,7 @@ def _is_same_filesystem(subject: Subject, mutant: Mutant, report: Report) -> boo
     filesystem, as far as anybody can tell.
     """
     image, geometry = subject.image, report.geometry
-    was_cut = len(mutant.data) < len(subject.data)
+    blocks = min(image.block_count, len(mutant.data) // image.block_size)
     return (
         image.block_size == geometry.block_size
         and image.inode_count == geometry.inode_count
@@ -146,7 +146,7 @@ def _is_same_filesystem(subject: Subject, mutant: Mutant, report: Report) -> boo
         and image.data_bitmap == geometry.data_bitmap_start
         and image.table == geometry.inode_table_start
         and image.data_start == geometry.data_start
-        and (was_cut or image.block_count == geometry.block_count)
+        and geometry.block_count == blocks
     )
 
 

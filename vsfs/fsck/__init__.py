@@ -17,7 +17,8 @@ repaired in memory:
  2    ``directories``    records, names, ``.``, what each entry names
  3    ``tree``           one parent for each directory; what nobody names
  4    ``links``          link counts
- 5    ``bitmaps``        both bitmaps and the free counts
+ 5    ``bitmaps``        both bitmaps
+ 5    ``state``          free counts, and whether all is well
 ====  =================  ====================================================
 
 Nothing read from the image is trusted, and nothing makes the check run for
@@ -31,7 +32,7 @@ import time
 from dataclasses import dataclass
 
 from vsfs.device import BlockDevice
-from vsfs.fsck.bitmaps import check_bitmaps, check_state
+from vsfs.fsck.bitmaps import check_bitmaps
 from vsfs.fsck.context import Check, Decide
 from vsfs.fsck.directories import check_directories
 from vsfs.fsck.findings import Edit, Evidence, Finding, Rule, all_rules
@@ -40,6 +41,7 @@ from vsfs.fsck.journal import check_journal, replay_journal
 from vsfs.fsck.links import check_links
 from vsfs.fsck.overlay import Overlay
 from vsfs.fsck.sharing import check_sharing
+from vsfs.fsck.state import check_state
 from vsfs.fsck.superblock import check_superblock
 from vsfs.fsck.tree import check_tree
 from vsfs.fsck.write import write_edits

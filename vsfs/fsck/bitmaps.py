@@ -19,25 +19,21 @@ does not become clean.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from vsfs.device import Kind
 from vsfs.fsck.context import Change, Check
-from vsfs.fsck.findings import Edit, Evidence, Rule, rule
+from vsfs.fsck.findings import Evidence, Rule, rule
 from vsfs.fsck.pointers import Owner, owners_of
 from vsfs.layout import (
-    FEATURE_INCOMPAT_RECOVER,
     RESERVED_INODES,
-    STATE_CLEAN,
-    STATE_MOUNTED,
     ceil_div,
     decode_inode,
 )
-from vsfs.validate import SUPERBLOCK_OFFSET
 
-_FREE_SPACE: Final = "OSTEP 40.5 Free Space Management"
+FREE_SPACE: Final = "OSTEP 40.5 Free Space Management"
 _INODES_KNOW: Final = (
     "The inodes: the bitmap is a copy of what they say, and is written after them (commit stage 5)."
 )
@@ -47,18 +43,18 @@ INODE_BIT_0 = rule(
     "inode-bit-missing",
     "The bit of an inode in use is 1, and so are those of inodes 0, 1 and 2.",
     "The inode: a bit of 0 would give its number away a second time.",
-    _FREE_SPACE,
+    FREE_SPACE,
     is_safe=True,
 )
 INODE_BIT_1 = rule(
-    602, "inode-bit-stale", "The bit of a free inode is 0.", _INODES_KNOW, _FREE_SPACE, is_safe=True
+    602, "inode-bit-stale", "The bit of a free inode is 0.", _INODES_KNOW, FREE_SPACE, is_safe=True
 )
 INODE_PAST_END = rule(
     603,
     "inode-bits-past-end",
     "All bits past the last inode are 1.",
     "The superblock, which says how many inodes there are.",
-    _FREE_SPACE,
+    FREE_SPACE,
     is_safe=True,
 )
 DATA_BIT_0 = rule(
@@ -82,44 +78,11 @@ DATA_PAST_END = rule(
     "data-bits-past-end",
     "All bits past the last data block are 1.",
     "The superblock, which says how many blocks there are.",
-    _FREE_SPACE,
+    FREE_SPACE,
     is_safe=True,
 )
-FREE_BLOCKS = rule(
-    607,
-    "free-block-count",
-    "In a clean image the superblock's free_block_count is the number of free data blocks.",
-    "The data bitmap: the count sums it up.",
-    _FREE_SPACE,
-    is_safe=True,
-)
-FREE_INODES = rule(
-    608,
-    "free-inode-count",
-    "In a clean image the superblock's free_inode_count is the number of free inodes.",
-    "The inode bitmap: the count sums it up.",
-    _FREE_SPACE,
-    is_safe=True,
-)
-NOT_UNMOUNTED = rule(
-    701,
-    "not-cleanly-unmounted",
-    "The state is 1 (clean) while nobody has the image mounted.",
-    "This check: it has compared everything with everything.",
-    "OSTEP 42.2 Solution #1: The File System Checker",
-    is_safe=True,
-)
-STATE_VALUE = rule(
-    702,
-    "state-value",
-    "The state is 1 (clean) or 2 (mounted).",
-    "This check: it has compared everything with everything.",
-    "OSTEP 42.2 Solution #1: The File System Checker",
-    is_safe=False,
-)
-
 #: Rules about the bits themselves; those of all others change bits by the way.
-_BITS: Final = (INODE_BIT_0, INODE_BIT_1, INODE_PAST_END, DATA_BIT_0, DATA_BIT_1, DATA_PAST_END)
+BIT_RULES: Final = (INODE_BIT_0, INODE_BIT_1, INODE_PAST_END, DATA_BIT_0, DATA_BIT_1, DATA_PAST_END)
 #: With more runs of one kind in a block of a bitmap, they are one finding.
 _MOST_RUNS: Final = 16
 #: Bytes of a bitmap's region behind what it needs that are looked at: such room
@@ -129,7 +92,7 @@ _ONES: Final = re.compile("1+")
 
 
 @dataclass(frozen=True, slots=True)
-class _Bitmap:
+class Bitmap:
     """One of the two, and what it should hold."""
 
     name: str
@@ -175,7 +138,7 @@ def check_bitmaps(check: Check) -> None:
         check.blocks.clear(number)
     if may_free:
         check.follow_up(_bits_of_freed(check))
-    inodes, blocks = _inode_bitmap(check), _data_bitmap(check)
+    inodes, blocks = inode_bitmap(check), data_bitmap(check)
     found = _differences(check, inodes)
     for wrong in found.missing:
         _report_inodes_in_use(check, inodes, wrong)
@@ -212,7 +175,8 @@ def _bits_of_freed(check: Check) -> Iterator[Change]:
             yield Change(block_no, first, after, Kind.DATA_BITMAP)
 
 
-def _inode_bitmap(check: Check) -> _Bitmap:
+def inode_bitmap(check: Check) -> Bitmap:
+    """The inode bitmap, and what it should hold."""
     geometry = check.geometry
     per_block, count = geometry.bits_per_block, geometry.inode_count
     used: dict[int, bytearray] = {}
@@ -229,15 +193,16 @@ def _inode_bitmap(check: Check) -> _Bitmap:
         return content if covered >= per_block else _filled(content, max(covered, 0))
 
     start, end = geometry.inode_bitmap_start, geometry.data_bitmap_start
-    return _Bitmap("inode bitmap", Kind.INODE_BITMAP, start, end, count, per_block, wanted)
+    return Bitmap("inode bitmap", Kind.INODE_BITMAP, start, end, count, per_block, wanted)
 
 
-def _data_bitmap(check: Check) -> _Bitmap:
+def data_bitmap(check: Check) -> Bitmap:
+    """The data bitmap, and what it should hold."""
     geometry = check.geometry
     start, end = geometry.data_bitmap_start, geometry.inode_table_start
     count, per_block = geometry.data_blocks, geometry.bits_per_block
     wanted = check.blocks.bits
-    return _Bitmap("data bitmap", Kind.DATA_BITMAP, start, end, count, per_block, wanted)
+    return Bitmap("data bitmap", Kind.DATA_BITMAP, start, end, count, per_block, wanted)
 
 
 def _filled(content: bytes, covered: int) -> bytes:
@@ -249,7 +214,7 @@ def _filled(content: bytes, covered: int) -> bytes:
 # -- what differs ---------------------------------------------------------------
 
 
-def _differences(check: Check, bitmap: _Bitmap) -> _Differences:
+def _differences(check: Check, bitmap: Bitmap) -> _Differences:
     found = _Differences([], [])
     for index in range(bitmap.blocks):
         content, wanted = check.overlay.block(bitmap.start + index), bitmap.wanted(index)
@@ -284,7 +249,7 @@ def _extend(found: list[_Wrong], bits: int, first: int) -> None:
         found.append(run)
 
 
-def _changes(check: Check, bitmap: _Bitmap, wrong: _Wrong, *, to: int) -> Iterator[Change]:
+def _changes(check: Check, bitmap: Bitmap, wrong: _Wrong, *, to: int) -> Iterator[Change]:
     """Set or clear the wrong bits of one finding, and no others."""
     per_block = bitmap.per_block
     for index in range(wrong.first // per_block, wrong.last // per_block + 1):
@@ -304,7 +269,7 @@ def _changes(check: Check, bitmap: _Bitmap, wrong: _Wrong, *, to: int) -> Iterat
 # -- findings -------------------------------------------------------------------
 
 
-def _bit(bitmap: _Bitmap, number: int, value: int) -> Evidence:
+def _bit(bitmap: Bitmap, number: int, value: int) -> Evidence:
     block, bit = divmod(number, bitmap.per_block)
     return Evidence(bitmap.name, bitmap.start + block, bit // 8, str(value), bit % 8)
 
@@ -325,7 +290,7 @@ def _in_words(thing: str, wrong: _Wrong, base: int = 0) -> str:
     return f"{wrong.bits} {thing}s from {first} to {last}"
 
 
-def _but(bitmap: _Bitmap, wrong: _Wrong, value: int) -> str:
+def _but(bitmap: Bitmap, wrong: _Wrong, value: int) -> str:
     its, bits, are = ("its", "bit", "is") if wrong.bits == 1 else ("their", "bits", "are")
     return f"but {its} {bits} in the {bitmap.name} {are} {value}"
 
@@ -334,7 +299,7 @@ def _repair(wrong: _Wrong, verb: str) -> str:
     return f"{verb} the bit" if wrong.bits == 1 else f"{verb} the {wrong.bits} bits"
 
 
-def _report_inodes_in_use(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
+def _report_inodes_in_use(check: Check, bitmap: Bitmap, wrong: _Wrong) -> None:
     ino = wrong.first
     inode = check.inodes.get(ino)
     are, what = ("is", "reserved") if wrong.bits == 1 else ("are", "in use")
@@ -360,7 +325,7 @@ def _inode_record(check: Check, ino: int, value: str) -> Evidence:
     return Evidence(f"inode {ino}", block, offset, value)
 
 
-def _report_inodes_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
+def _report_inodes_free(check: Check, bitmap: Bitmap, wrong: _Wrong) -> None:
     ino = wrong.first
     are = "is" if wrong.bits == 1 else "are"
     record = decode_inode(check.inode_bytes(ino))
@@ -374,7 +339,7 @@ def _report_inodes_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
     )
 
 
-def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: Owner | None) -> None:
+def _report_blocks_owned(check: Check, bitmap: Bitmap, wrong: _Wrong, owner: Owner | None) -> None:
     start = check.geometry.data_start
     which = _in_words("block", wrong, start)
     verb = "belongs to" if wrong.bits == 1 else "belong to"
@@ -397,7 +362,7 @@ def _report_blocks_owned(check: Check, bitmap: _Bitmap, wrong: _Wrong, owner: Ow
     )
 
 
-def _report_blocks_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
+def _report_blocks_free(check: Check, bitmap: Bitmap, wrong: _Wrong) -> None:
     which = _in_words("block", wrong, check.geometry.data_start)
     verb = "belongs to" if wrong.bits == 1 else "belong to"
     table = check.geometry.inode_table_start
@@ -412,7 +377,7 @@ def _report_blocks_free(check: Check, bitmap: _Bitmap, wrong: _Wrong) -> None:
     )
 
 
-def _report_past(check: Check, bitmap: _Bitmap, which: Rule, wrong: _Wrong | None) -> None:
+def _report_past(check: Check, bitmap: Bitmap, which: Rule, wrong: _Wrong | None) -> None:
     if wrong is None:
         return
     field = "inode_count" if bitmap.kind is Kind.INODE_BITMAP else "block_count"
@@ -423,172 +388,7 @@ def _report_past(check: Check, bitmap: _Bitmap, which: Rule, wrong: _Wrong | Non
         f"the {bitmap.name} has {bitmap.count} bits, and {wrong.bits} {bits} 0 past its end, "
         "where all are 1 so that nothing is allocated there",
         found=_bit(bitmap, wrong.first, 0),
-        expected=_superblock_field(field, value),
+        expected=check.superblock_evidence(field, value),
         repair=_repair(wrong, "set"),
         changes=_changes(check, bitmap, wrong, to=1),
     )
-
-
-# -- the superblock's part --------------------------------------------------------
-
-
-def check_state(check: Check) -> None:
-    """Compare free counts and state with what the check has left.
-
-    The last pass.  In state 2 the counts are a hint (FORMAT 3.4), and are put
-    right together with the state.  With a repair declined, the image is left in
-    state 2, so that nobody mounts it, and the counts as they are.  A clean image
-    is not changed; after any repair `checked_ns` is the time of the check.
-    """
-    stored = check.stored_superblock()
-    left = _free_counts(check)
-    wrong = [name for name, most in _limits(check) if getattr(stored, name) > most]
-    if stored.state == STATE_CLEAN and not check.has_unrepaired:
-        wrong = [name for name in left if getattr(stored, name) != left[name]]
-    for name in wrong:
-        if getattr(stored, name) in _right_before(check, name, left[name]):
-            check.follow_up(check.superblock_changes(**{name: left[name]}))
-        else:
-            _report_count(check, name, getattr(stored, name), left[name])
-    if stored.state == STATE_MOUNTED:
-        _report_not_unmounted(check, left)
-    elif stored.state != STATE_CLEAN:
-        _report_state_value(check, stored.state, left)
-    _seal(check)
-    check.superblock = check.stored_superblock()
-
-
-def _superblock_field(name: str, value: object) -> Evidence:
-    return Evidence(f"superblock field {name}", 0, SUPERBLOCK_OFFSET[name], str(value))
-
-
-def _limits(check: Check) -> tuple[tuple[str, int], tuple[str, int]]:
-    """What the counts can be at most, in any state."""
-    geometry = check.geometry
-    inodes = geometry.inode_count - RESERVED_INODES
-    return ("free_block_count", geometry.data_blocks), ("free_inode_count", inodes)
-
-
-def _free_counts(check: Check) -> dict[str, int]:
-    """Free blocks and inodes: what is in use subtracted, or the bits that are 0."""
-    geometry = check.geometry
-    if check.has_unrepaired:
-        inodes, blocks = _inode_bitmap(check), _data_bitmap(check)
-        return {
-            "free_block_count": _zeroes(blocks, check.overlay.block),
-            "free_inode_count": min(
-                _zeroes(inodes, check.overlay.block), geometry.inode_count - RESERVED_INODES
-            ),
-        }
-    reserved = sum(ino not in check.inodes for ino in range(RESERVED_INODES))
-    return {
-        "free_block_count": geometry.data_blocks - check.blocks.used,
-        "free_inode_count": geometry.inode_count - reserved - len(check.inodes),
-    }
-
-
-def _right_before(check: Check, name: str, left: int) -> tuple[int, int]:
-    """What a count could be before the check and be right: with the repairs it follows.
-
-    That is `left` without what repairs of other rules have done to the bitmap, and
-    the bits that were 0: a count that agreed with the bitmap is no fault of its own.
-    """
-    is_blocks = name == "free_block_count"
-    bitmap = _data_bitmap(check) if is_blocks else _inode_bitmap(check)
-    done = _more_zeroes(bitmap.kind, check.overlay.edits)
-    for finding in check.findings:
-        if finding.is_repaired and finding.rule in _BITS:
-            done -= _more_zeroes(bitmap.kind, finding.edits)
-    block_size = check.geometry.block_size
-    return left - done, _zeroes(
-        bitmap, lambda block_no: check.overlay.below.read(block_no, block_size)
-    )
-
-
-def _more_zeroes(kind: Kind, edits: Iterable[Edit]) -> int:
-    """By how many bits more are 0 in a bitmap after `edits`."""
-    return sum(
-        int.from_bytes(edit.before).bit_count() - int.from_bytes(edit.after).bit_count()
-        for edit in edits
-        if edit.kind is kind
-    )
-
-
-def _zeroes(bitmap: _Bitmap, block: Callable[[int], bytes | bytearray]) -> int:
-    """Bits of a bitmap that are 0, its blocks being what `block` gives."""
-    zeroes = 0
-    for index in range(ceil_div(bitmap.count, bitmap.per_block)):
-        covered = min(bitmap.count - index * bitmap.per_block, bitmap.per_block)
-        bits = int.from_bytes(block(bitmap.start + index), "little")
-        zeroes += covered - (bits & ((1 << covered) - 1)).bit_count()
-    return zeroes
-
-
-def _report_count(check: Check, name: str, found: int, counted: int) -> None:
-    geometry = check.geometry
-    which, what, structure, start = (
-        (FREE_BLOCKS, "data blocks", "data bitmap", geometry.data_bitmap_start)
-        if name == "free_block_count"
-        else (FREE_INODES, "inodes", "inode bitmap", geometry.inode_bitmap_start)
-    )
-    check.report(
-        which,
-        f"the superblock counts {found} free {what}, but {counted} are free",
-        found=_superblock_field(name, found),
-        expected=Evidence(structure, start, 0, f"{counted} bits are 0"),
-        repair=f"set {name} to {counted}",
-        changes=check.superblock_changes(**{name: counted}),
-    )
-
-
-def _report_not_unmounted(check: Check, left: dict[str, int]) -> None:
-    repairable = not check.has_unrepaired
-    check.report(
-        NOT_UNMOUNTED,
-        "the image was not cleanly unmounted: its state is still 2 (mounted)",
-        found=_superblock_field("state", STATE_MOUNTED),
-        expected=Evidence("superblock", 0, 0, "an image that nobody has mounted"),
-        repair=(
-            f"set it to 1 (clean), with {left['free_block_count']} free blocks and "
-            f"{left['free_inode_count']} free inodes"
-            if repairable
-            else "it stays so until everything else is repaired"
-        ),
-        changes=check.superblock_changes(state=STATE_CLEAN, **left, **_recovered(check))
-        if repairable
-        else (),
-        can_repair=repairable,
-    )
-
-
-def _recovered(check: Check) -> dict[str, int]:
-    """Nothing waits in the journal any more, once a check is through."""
-    flags = check.stored_superblock().feature_incompat
-    return {"feature_incompat": flags & ~FEATURE_INCOMPAT_RECOVER}
-
-
-def _report_state_value(check: Check, state: int, left: dict[str, int]) -> None:
-    new, words, counts = STATE_CLEAN, "clean", left
-    if check.has_unrepaired:
-        new, words, counts = STATE_MOUNTED, "mounted, until everything else is repaired", {}
-    else:
-        counts = counts | _recovered(check)
-    check.report(
-        STATE_VALUE,
-        f"the superblock's state is {state}, which means nothing",
-        found=_superblock_field("state", state),
-        expected=Evidence("superblock", 0, 0, "a filesystem that is clean or mounted"),
-        repair=f"set it to {new} ({words})",
-        changes=check.superblock_changes(state=new, **counts),
-    )
-
-
-def _seal(check: Check) -> None:
-    """Note when the check was, or that something is left; only if there are repairs.
-
-    Belongs to no finding: it is what any repair has for a consequence.
-    """
-    if not check.overlay.edits:
-        return
-    state = {"state": STATE_MOUNTED} if check.has_unrepaired else {}
-    check.follow_up(check.superblock_changes(**state))

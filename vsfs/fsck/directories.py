@@ -34,6 +34,7 @@ from vsfs.fsck.records import (
 from vsfs.fsck.restore import restore_directory, restore_root, restore_type
 from vsfs.layout import (
     DIRECTORY_TYPE,
+    INODE_SIZE,
     JOURNAL_INO,
     ROOT_INO,
     SECTOR_SIZE,
@@ -347,8 +348,8 @@ def _check_targets(check: Check, inode: CheckedInode) -> list[CheckedInode]:
 
 
 def _is_wiped(check: Check, ino: int) -> bool:
-    """Whether an inode was in use once, and has only zeroes now."""
-    return bool(check.inode_bit(ino)) and not any(check.original_inode_bytes(ino))
+    """Whether an inode was in use once, and has only zeroes now (but for rule 214)."""
+    return bool(check.inode_bit(ino)) and check.original_inode_bytes(ino).count(0) >= INODE_SIZE - 1
 
 
 def _freedom(check: Check, ino: int) -> Evidence:

@@ -272,7 +272,7 @@ def _report_unused(check: Check, ino: int, data: bytes) -> None:
     at = next(index for index, byte in enumerate(data) if byte)
     check.report(
         UNUSED,
-        f"inode {ino} was never used, but its byte {at} is {data[at]:#04x}",
+        f"inode {ino} is all zeroes but for its byte {at}, which is {data[at]:#04x}",
         found=Evidence(
             f"inode {ino} field {field_at(at)}", block_no, offset + at, f"{data[at]:#04x}"
         ),

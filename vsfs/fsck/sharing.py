@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 
 from vsfs.device import Kind
-from vsfs.fsck.blocks import follow_from, recheck_blocks
+from vsfs.fsck.blocks import follow_from
 from vsfs.fsck.context import Change, Check, CheckedInode, in_words
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.inode_fields import check_target
@@ -32,6 +32,7 @@ from vsfs.fsck.pointers import (
 )
 from vsfs.fsck.records import is_first_block
 from vsfs.fsck.restore import old_first_block
+from vsfs.fsck.sizes import recheck_blocks
 from vsfs.layout import ROOT_INO, SECTOR_SIZE, first_directory_block
 
 SHARED = rule(
