@@ -5,7 +5,7 @@
 SOURCES := pyproject.toml README.md $(wildcard vsfs/*.py vsfs/*/*.py tools/*.py)
 BIN := .venv/bin
 
-.PHONY: help demo test lint images fuzz bench clean
+.PHONY: help demo test lint images fuzz crash bench clean
 .DELETE_ON_ERROR:
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make lint   ruff and mypy"
 	@echo "make images make the sample images in images/ again"
 	@echo "make fuzz   break images until something else breaks (FUZZ_ARGS=-max_total_time=60)"
+	@echo "make crash  pull the plug at every write (CRASH_ARGS='--states 100000'; goes on where it was)"
 	@echo "make bench  VSFS beside fuse2fs, a floor and ext4 (BENCH_ARGS='--rounds 3 --only create')"
 	@echo "make clean  remove what the others made"
 
@@ -35,11 +36,14 @@ images: .venv/.installed-demo
 fuzz: .venv/.installed-fuzz
 	@$(BIN)/python -m tests.fuzz.fuzz $(FUZZ_ARGS)
 
+crash: .venv/.installed-crash
+	@$(BIN)/python -m tests.crash.long_run $(CRASH_ARGS)
+
 # as root, so that caches can be dropped and ext4 mounted; otherwise it does without
 bench: .venv/.installed-bench
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
-# demo: no extra packages; test, lint and fuzz: the extras of pyproject.toml
+# demo: no extra packages; test, lint, fuzz and crash: the extras of pyproject.toml
 .venv/.installed-%: $(SOURCES) tools/setup.sh
 	@tools/setup.sh $*
 	@touch $@

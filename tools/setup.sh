@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Sets up what a make target needs: system packages where they are missing, then
 # .venv with VSFS installed (not linked: tests are to run what users get).
-#   tools/setup.sh demo|test|lint|fuzz|bench
+#   tools/setup.sh demo|test|lint|fuzz|crash|bench
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=${1:?demo, test, lint, fuzz or bench}
+target=${1:?demo, test, lint, fuzz, crash or bench}
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -88,6 +88,7 @@ fi
 extras=
 [ "$target" = test ] && extras='[test]'
 [ "$target" = fuzz ] && extras='[test]'
+[ "$target" = crash ] && extras='[test]'
 [ "$target" = lint ] && extras='[test,lint]' # mypy reads the tests' libraries, too
 say "installing vsfs into .venv"
 rm -rf build

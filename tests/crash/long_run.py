@@ -1,9 +1,10 @@
 """The long form of the crash tests: ``make crash``, or ``python -m tests.crash.long_run``.
 
-Goes on until there are a million crash states, in both modes: first every sequence
-of one and of two operations, then random ones, then sequences of three (all, in an
-order that the seed shuffles).  Stopped by Ctrl-C or a signal, it goes on where it was
-when it is started again with the same seed; what was done is in ``build/crash-N.json``.
+Every sequence of one and of two operations, in both modes, in an order that the seed
+shuffles; between them longer random ones, and sequences of three operations by chance.
+That is some six million crash states, and an hour or two; ``--states`` ends it earlier.
+Stopped by Ctrl-C or a signal, it goes on where it was when it is started again with the
+same seed; what was done is in ``build/crash-N.json``, unless ``--state-file`` says where.
 At the end the counts go to ``docs/RELIABILITY.md``.
 
 A failure is printed with the command that repeats it alone.  Exit status 1 if there
@@ -13,10 +14,10 @@ was one.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -44,6 +45,8 @@ BEGIN: Final = "<!-- crash states: written by make crash -->"
 END: Final = "<!-- crash states: end -->"
 JOURNAL_BLOCKS: Final = 16
 _CHUNK: Final = 20  # workloads for a process at a time
+#: What is done in turn, so that a run which is ended early has some of each.
+_TURN: Final = (("two operations", 100), ("random", 2), ("three operations", 10))
 _SHOWN: Final = 20  # failures that are printed whole
 #: Of every so many disks the recovery is interrupted, too.
 _TWICE: Final = 100
@@ -81,6 +84,10 @@ class Row:
         self.twice += outcome.twice
         self.failed += bool(outcome.failures)
 
+    def add_row(self, row: Row) -> None:
+        for name in Row.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(row, name))
+
 
 @dataclass(slots=True)
 class Progressed:
@@ -94,6 +101,13 @@ class Progressed:
     @property
     def states(self) -> int:
         return sum(row.states + row.twice for row in self.rows.values())
+
+    def note(self, task: Task, row: Row, failures: list[str]) -> None:
+        """Add what came of a task."""
+        mode = "with a journal" if task.journal else "without"
+        known = self.rows.setdefault(f"{task.family}, {mode}", Row())
+        known.add_row(row)
+        self.failures += failures
 
     def save(self, path: Path) -> None:
         rows = {
@@ -168,19 +182,23 @@ def run_task(task: Task) -> tuple[Task, Row, list[str]]:
 # -- the whole -------------------------------------------------------------------
 
 
-def tasks(progressed: Progressed, seed: int) -> Iterator[Task]:
-    """All that is left to do, without end."""
+def tasks(seed: int) -> Iterator[Task]:
+    """All that there is to do."""
     start = space_for(journal=False).start
-    for family in FAMILIES:
-        count = len(_list(family, seed, start)) if family in FAMILIES[:2] else None
-        if family == "random":
-            count = 2000
-        first = progressed.done[family]
-        while count is None or first < count:
-            end = first + _CHUNK if count is None else min(first + _CHUNK, count)
-            for journal in (False, True):
-                yield Task(family, journal, first, end, seed)
-            first = end
+    yield from _chunks("one operation", 0, len(_list("one operation", seed, start)), seed)
+    pairs = len(_list("two operations", seed, start))
+    for turn in range(-(-pairs // _TURN[0][1])):
+        for family, count in _TURN:
+            end = (turn + 1) * count
+            last = min(end, pairs) if family == "two operations" else end
+            yield from _chunks(family, turn * count, last, seed)
+
+
+def _chunks(family: str, first: int, end: int, seed: int) -> Iterator[Task]:
+    """The workloads `first` to `end` - 1 of a family, in both modes."""
+    for start in range(first, end, _CHUNK):
+        for journal in (False, True):
+            yield Task(family, journal, start, min(start + _CHUNK, end), seed)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -190,52 +208,53 @@ def run(arguments: argparse.Namespace) -> int:
     progressed = Progressed() if arguments.fresh else Progressed.load(state_file)
     if progressed.states:
         console.print(f"going on from {state_file}: {progressed.states:,} states are done")
-    started, halves = time.monotonic() - progressed.seconds, Counter[tuple[str, int]]()
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with (
-        multiprocessing.get_context("fork").Pool(arguments.jobs) as pool,
-        Progress(*columns, console=console) as progress,
-    ):
-        bar = progress.add_task("crash states", total=arguments.states)
-        progress.update(bar, completed=progressed.states)
-        try:
-            for task, row, failures in pool.imap(
-                run_task, _bounded(tasks(progressed, arguments.seed))
-            ):
-                mode = "with a journal" if task.journal else "without"
-                known = progressed.rows.setdefault(f"{task.family}, {mode}", Row())
-                for name in Row.__slots__:
-                    setattr(known, name, getattr(known, name) + getattr(row, name))
-                progressed.failures += failures
-                for failure in failures[
-                    : max(_SHOWN - len(progressed.failures) + len(failures), 0)
-                ]:
-                    console.print(failure, markup=False, highlight=False, soft_wrap=True)
-                halves[task.family, task.first] += 1
-                if halves[task.family, task.first] == 2:  # both modes
-                    progressed.done[task.family] = task.end
-                    progressed.seconds = time.monotonic() - started
-                    progressed.save(state_file)
-                progress.update(bar, completed=progressed.states, description=task.family)
-                if progressed.states >= arguments.states:
-                    break
-        except KeyboardInterrupt:
-            console.print(f"stopped; the same command goes on from {state_file}")
-            return 130
-        finally:
-            pool.terminate()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _run_tasks(progressed, state_file, arguments, console)
+    except KeyboardInterrupt:
+        console.print(f"stopped; the same command goes on from {state_file}")
+        return 130
     table = "\n".join(table_of(progressed, arguments.seed))
-    console.print(table, markup=False, highlight=False)
+    print(table)
     if not arguments.dry_run:
         write_table(DOCUMENT, table)
     return 1 if progressed.failures else 0
 
 
-def _bounded(tasks: Iterator[Task]) -> Iterator[Task]:
-    """imap reads its whole input at once: far more than anybody will wait for is enough."""
-    return itertools.islice(tasks, 20_000)
+def _run_tasks(
+    progressed: Progressed, state_file: Path, arguments: argparse.Namespace, console: Console
+) -> None:
+    """Do what is left, and note it; both modes of a chunk are noted together."""
+    left = [task for task in tasks(arguments.seed) if task.first >= progressed.done[task.family]]
+    started = time.monotonic() - progressed.seconds
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with (
+        multiprocessing.get_context("fork").Pool(arguments.jobs, _ignore_interrupts) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        done = sum(progressed.done.values()) * 2
+        bar = progress.add_task("", total=done + sum(task.end - task.first for task in left))
+        progress.update(bar, completed=done)
+        for task, row, failures in pool.imap(run_task, left):
+            progressed.note(task, row, failures)
+            for failure in failures[: max(_SHOWN - len(progressed.failures) + len(failures), 0)]:
+                console.print(failure, markup=False, highlight=False, soft_wrap=True)
+            states = f"{progressed.states:,} crash states"
+            progress.update(bar, advance=task.end - task.first, description=states)
+            if task.journal:  # the second half of a chunk
+                progressed.done[task.family] = task.end
+                progressed.seconds = time.monotonic() - started
+                progressed.save(state_file)
+                if arguments.states and progressed.states >= arguments.states:
+                    return
+
+
+def _ignore_interrupts() -> None:
+    """In a worker: Ctrl-C goes to the whole group, and the first process ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def table_of(progressed: Progressed, seed: int) -> Iterator[str]:
@@ -247,15 +266,22 @@ def table_of(progressed: Progressed, seed: int) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|--:|"
     total = Row()
     for key, row in progressed.rows.items():
-        yield _line(key, row)
-        for name in Row.__slots__:
-            setattr(total, name, getattr(total, name) + getattr(row, name))
+        yield _line(key, row, _of_how_many(key.partition(",")[0], seed))
+        total.add_row(row)
     yield _line("**together**", total)
 
 
-def _line(name: str, row: Row) -> str:
-    counts = (row.workloads, row.states, row.mounts, row.twice, row.failed)
-    return f"| {name} | {' | '.join(f'{count:,}' for count in counts)} |"
+def _of_how_many(family: str, seed: int) -> str:
+    """What to say of a family of which there are not any number."""
+    if family not in FAMILIES[:2]:
+        return ""
+    return f" of {len(_list(family, seed, space_for(journal=False).start)):,}"
+
+
+def _line(name: str, row: Row, of_how_many: str = "") -> str:
+    counts = (row.states, row.mounts, row.twice, row.failed)
+    numbers = " | ".join(f"{count:,}" for count in counts)
+    return f"| {name} | {row.workloads:,}{of_how_many} | {numbers} |"
 
 
 def write_table(document: Path, table: str) -> None:
@@ -286,7 +312,7 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.long_run", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--states", type=int, default=1_000_000, help="stop after so many")
+    parser.add_argument("--states", type=int, help="stop when there are so many")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--state-file", type=Path, help="where to note what is done")
     parser.add_argument("--fresh", action="store_true", help="start from the beginning")
