@@ -150,6 +150,18 @@ def test_a_file_without_a_name_goes_to_lost_and_found(block_size: int) -> None:
     assert safely(broken).left == ()
 
 
+def test_lost_and_found_is_no_inode_that_a_name_leads_to() -> None:
+    """If the plug is pulled before that name is gone, it would be one of lost+found."""
+    broken = image()
+    free = broken.free_ino()
+    broken.insert(broken.find("/d"), b"gone", free, REGULAR)
+    broken.remove("/a/b/h")
+    found = Repaired(broken)
+    assert len(found.of(306)) == 1
+    assert found.ino("/lost+found") > free
+    assert safely(broken).left == ()
+
+
 def test_a_directory_without_a_name_takes_along_what_is_below() -> None:
     broken = image()
     a = broken.find("/a")

@@ -136,6 +136,9 @@ class Check:
         #: Directory sectors (block, offset) of which a repair was declined that would
         #: have moved records: what stands there is not what later passes think.
         self.untouchable: set[tuple[int, int]] = set()
+        #: Inodes not in use that an entry names.  A new file does not get such a number: if
+        #: the plug is pulled before the entry is gone, that would be a name of it.
+        self.named_but_free: set[int] = set()
         #: Inodes in use that no name could be made for: declined, or no room.
         self.adrift: set[int] = set()
         #: Blocks (relative to the data region) that repairs took from their owners.
@@ -451,8 +454,10 @@ class Check:
             self.freed.add(number)
 
     def allocate_ino(self) -> int | None:
-        """Take the number of an inode that is not in use; None if all are."""
-        ino = next((ino for ino in self._spare_inos if ino not in self.inodes), None)
+        """Take the number of an inode that is not in use and not named; None if there is none."""
+        avoided = self.named_but_free
+        spare = (ino for ino in self._spare_inos if ino not in self.inodes and ino not in avoided)
+        ino = next(spare, None)
         if ino is not None:
             self.take_ino(ino)
         return ino

@@ -318,6 +318,7 @@ def _check_targets(check: Check, inode: CheckedInode) -> list[CheckedInode]:
             restored.append(back)
         else:
             (wiped if _is_wiped(check, entry.ino) else free).append(entry)
+            check.named_but_free.add(entry.ino)
     if impossible:
         last = check.geometry.inode_count - 1
         expected = check.superblock_evidence("inode_count", f"inodes 2 to {last}")
