@@ -38,9 +38,9 @@ from tests.support.crash_workloads import (
     sequences,
     text_of,
 )
+from tests.support.documents import ROOT, put_between
 
-HERE: Final = Path(__file__).parents[2]
-DOCUMENT: Final = HERE / "docs" / "RELIABILITY.md"
+DOCUMENT: Final = ROOT / "docs" / "RELIABILITY.md"
 BEGIN: Final = "<!-- crash states: written by make crash -->"
 END: Final = "<!-- crash states: end -->"
 JOURNAL_BLOCKS: Final = 16
@@ -204,7 +204,7 @@ def _chunks(family: str, first: int, end: int, seed: int) -> Iterator[Task]:
 def run(arguments: argparse.Namespace) -> int:
     """The long run; returns the exit status."""
     console = Console()
-    state_file: Path = arguments.state_file or HERE / "build" / f"crash-{arguments.seed}.json"
+    state_file: Path = arguments.state_file or ROOT / "build" / f"crash-{arguments.seed}.json"
     progressed = Progressed() if arguments.fresh else Progressed.load(state_file)
     if progressed.states:
         console.print(f"going on from {state_file}: {progressed.states:,} states are done")
@@ -217,7 +217,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = "\n".join(table_of(progressed, arguments.seed))
     print(table)
     if not arguments.dry_run:
-        write_table(DOCUMENT, table)
+        put_between(DOCUMENT, BEGIN, END, table)
     return 1 if progressed.failures else 0
 
 
@@ -282,16 +282,6 @@ def _line(name: str, row: Row, of_how_many: str = "") -> str:
     counts = (row.states, row.mounts, row.twice, row.failed)
     numbers = " | ".join(f"{count:,}" for count in counts)
     return f"| {name} | {row.workloads:,}{of_how_many} | {numbers} |"
-
-
-def write_table(document: Path, table: str) -> None:
-    """Put the table between its markers."""
-    text = document.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{document} has no markers for the table")
-    document.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 def run_one(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Documents of which parts are generated, and held up to date by a test.
 
 Such a part stands between ``<!-- generated: its name -->`` and ``<!-- end -->``.
+What a long run has counted stands between marks of its own, and no test makes it again.
 """
 
 from __future__ import annotations
@@ -27,3 +28,13 @@ def regenerate(document: Path, parts: Parts) -> None:
     text = document.read_text(encoding="utf-8")
     text = _GENERATED.sub(lambda part: f"{part[1]}{parts[part[2]]()}{part[4]}", text)
     document.write_text(text, encoding="utf-8")
+
+
+def put_between(document: Path, begin: str, end: str, part: str) -> None:
+    """Put the lines `part` between two marks of a document, each on a line of its own."""
+    text = document.read_text(encoding="utf-8")
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{document} has no marks {begin} and {end}")
+    document.write_text(f"{before}{begin}\n{part}\n{end}{after}", encoding="utf-8")

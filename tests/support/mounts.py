@@ -65,10 +65,17 @@ class Mount:
 
     @classmethod
     def make(
-        cls, image: Path, point: Path, binding: str, size: int, block_size: int = 4096
+        cls,
+        image: Path,
+        point: Path,
+        binding: str,
+        size: int,
+        block_size: int = 4096,
+        *,
+        journal_blocks: int | None = None,
     ) -> Mount:
         """A fresh image and a mount point for it, not yet mounted."""
-        format_image(image, size, block_size=block_size)
+        format_image(image, size, block_size=block_size, journal_blocks=journal_blocks)
         point.mkdir()
         return cls(image, point, binding)
 
