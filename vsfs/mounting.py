@@ -108,7 +108,7 @@ def operation(
                 raise
             self._changed()
             while self._deferred:
-                self._release_orphan(self._deferred.pop())
+                self._free_orphan(self._deferred.pop())
             return result
 
     return call
@@ -159,6 +159,7 @@ class Mounted:
         self.cache = BufferCache(self.device, self.geometry)
         self._assemble()
         self._deferred: list[Inode] = []
+        self._unfreed: list[Inode] = []  # orphans that could not be freed; close tries again
         self._damage: set[tuple[int, int]] = set()  # block, offset: told in the log
         self._committer: threading.Thread | None = None
         self._closing = threading.Event()
@@ -294,15 +295,13 @@ class Mounted:
 
     def _release_all(self) -> bool:
         """Close every handle; return whether no orphan had to be left behind."""
-        is_clean = True
         for file in list(self.files):
             file.references = 1
-            try:
-                self.release(file.handle)
-            except OSError as error:
-                log.error("inode %d could not be freed: %s", file.inode.ino, error)
-                is_clean = False
-        return is_clean
+            self.release(file.handle)
+        unfreed, self._unfreed = self._unfreed, []
+        for inode in unfreed:
+            self._free_orphan(inode)
+        return not self._unfreed
 
     def _commit_superblock(self) -> None:
         self.cache.begin()
@@ -322,9 +321,12 @@ class Mounted:
         buffer.data[:SUPERBLOCK_SIZE] = encode_superblock(self.superblock)
 
     def sync(self) -> None:
-        """Commit: everything so far is durable when this returns."""
+        """Commit: everything so far is durable when this returns.
+
+        Raises EIO (or what the device says), also if it failed before.
+        """
         with self.lock:
-            if not self.read_only:
+            if not self.read_only or self.cache.failed:
                 self.cache.commit()
 
     @query
@@ -418,7 +420,18 @@ class Mounted:
         with self.lock:
             inode = self.files.close(handle)
             if inode is not None and inode.nlink == 0 and inode.open_count == 0:
-                self._release_orphan(inode)
+                self._free_orphan(inode)
+
+    def _free_orphan(self, inode: Inode) -> None:
+        """Free an inode without names; an error is for the log.
+
+        What the caller asked for, to remove a name or to close a handle, is done.
+        """
+        try:
+            self._release_orphan(inode)
+        except OSError as error:
+            log.error("inode %d could not be freed: %s", inode.ino, error)
+            self._unfreed.append(inode)
 
     def _release_orphan(self, inode: Inode) -> None:
         """Free an inode without names: at once, or in as many transactions as it takes.

@@ -60,14 +60,15 @@ def problems_with_journal(window: Window, files: dict[int, Found]) -> list[str]:
     """Why `files` is no state of the window; empty if it is one."""
     reasons = []
     for number in range(len(window.states) - 1, -1, -1):
-        problems = list(_unlike(window, number, files))
+        problems = list(unlike(window, number, files))
         if not problems:
             return []
         reasons.append(f"it is not state {number} of {len(window.states)}: {'; '.join(problems)}")
     return reasons
 
 
-def _unlike(window: Window, number: int, files: dict[int, Found]) -> Iterator[str]:
+def unlike(window: Window, number: int, files: dict[int, Found]) -> Iterator[str]:
+    """Why `files` is not state `number` of the window, with data of later ones."""
     tree = window.states[number]
     expected: dict[int, dict[str, int]] = {
         file: {} for file, node in tree.nodes.items() if node.kind == "d"

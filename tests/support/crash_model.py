@@ -158,6 +158,12 @@ class Model:
         attributes = {**dict(self.tree.nodes[file].attributes), name: value}
         self._change(file, lambda node: replace(node, attributes=tuple(sorted(attributes.items()))))
 
+    def removexattr(self, path: str, name: bytes) -> None:
+        """Remove an attribute that is there."""
+        file = self.find(path)
+        kept = tuple(pair for pair in self.tree.nodes[file].attributes if pair[0] != name)
+        self._change(file, lambda node: replace(node, attributes=kept))
+
     def link(self, path: str, new: str) -> None:
         """One more name."""
         file = self.find(path)

@@ -112,7 +112,7 @@ class Recovery:
                 if look:
                     problems += _findings_before(device.image)[0]
             fs = mount_quietly(device)
-            seen = _tree_as_mounted(fs) if look else None
+            seen = tree_as_mounted(fs) if look else None
             fs.unmount()
         except VsfsError as error:
             return Recovered((*problems, f"the mount failed: {error}"), {}, orphans)
@@ -216,8 +216,8 @@ def _attributes(walked: Walk, ino: int) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(sorted(found))
 
 
-def _tree_as_mounted(fs: vsfs.FileSystem) -> dict[int, Found]:
-    """The same through the filesystem's own calls."""
+def tree_as_mounted(fs: vsfs.FileSystem) -> dict[int, Found]:
+    """The files of a mounted filesystem by inode number, through its own calls."""
     volume = fs.volume
     files: dict[int, Found] = {}
     waiting = [2]

@@ -92,6 +92,8 @@ def apply(model: Model, op: Op, number: int, written: int | None = None) -> int 
             model.truncate(paths[0], numbers[0])
         case "setxattr":
             model.setxattr(paths[0], b"user.x", fill(number, numbers[0]))
+        case "removexattr":
+            model.removexattr(paths[0], b"user.x")
         case "link" | "rename":
             getattr(model, op.verb)(*paths)
         case "unlink" | "rmdir":
@@ -120,6 +122,8 @@ def run(fs: vsfs.FileSystem, op: Op, number: int) -> int | None:
             fs.truncate(path, op.numbers[0])
         case "setxattr":
             fs.setxattr(path, "user.x", fill(number, op.numbers[0]))
+        case "removexattr":
+            fs.removexattr(path, "user.x")
         case "link" | "rename":
             getattr(fs, op.verb)(path, "/" + op.paths[1])
         case "drop":  # and it stays open, with descriptors that nobody closes
