@@ -197,7 +197,10 @@ class _Weak:
                 for file, node in tree.nodes.items()
                 if self.inos[file] == child and node.kind == found.kind
             }
-            if not files and found.kind == "d":  # one that another repair was making
+            # a lost+found that another repair was making may have got the number of a
+            # directory that a crash had undone; no workload has such names
+            was_lost_found = any(below.startswith("#") for below in found.names)
+            if found.kind == "d" and (was_lost_found or not files):
                 yield from self.lost_below(child)
             elif not files:
                 yield f"lost+found has {name!r}, inode {child}, which was no file"
