@@ -16,7 +16,8 @@ again before: until then the old owner's pointers are still on the disk.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from vsfs.buffer import Buffer, BufferCache
@@ -123,7 +124,7 @@ class Bitmap:
         """
         bit = number - self._first
         for block, first_bit, part in self._parts(bit, count):
-            window, mask, byte, _ = self._window(block, first_bit, part)
+            window, mask, byte, _ = _window(self._read(block).data, first_bit, part)
             if window & mask != mask:
                 raise Corrupt(
                     f"{self._name} bitmap",
@@ -194,8 +195,8 @@ class Bitmap:
 
         Longest to a factor of two: what is looked for is `room`, half of it, ...
         """
-        own, first_bit, here = next(self._parts(bit, room))
-        window, mask, _, _ = self._window(own, first_bit, here)
+        own, first_bit, here = next(iter(self._parts(bit, room)))
+        window, mask, _, _ = _window(self._read(own).data, first_bit, here)
         length = _free_bits(window, mask, first_bit % 8)
         if length == here:  # enough, or it may go on in the next bitmap block
             return bit
@@ -238,39 +239,39 @@ class Bitmap:
 
     # -- changing -------------------------------------------------------------
 
-    def _parts(self, bit: int, count: int) -> Iterator[tuple[int, int, int]]:
+    def _parts(self, bit: int, count: int) -> Iterable[tuple[int, int, int]]:
         """Split a run at the borders of bitmap blocks: (block, bit in it, count)."""
+        block, first_bit = divmod(bit, self._bits_per_block)
+        if first_bit + count <= self._bits_per_block:
+            return ((block, first_bit, count),)
+        return self._split(bit, count)
+
+    def _split(self, bit: int, count: int) -> Iterator[tuple[int, int, int]]:
         while count:
             block, first_bit = divmod(bit, self._bits_per_block)
             part = min(count, self._bits_per_block - first_bit)
             yield block, first_bit, part
             bit, count = bit + part, count - part
 
-    def _window(self, block: int, first_bit: int, count: int) -> tuple[int, int, int, int]:
-        """The bytes around a run as one integer: (integer, mask, start, end)."""
-        start, shift = divmod(first_bit, 8)
-        end = start + (shift + count + 7) // 8
-        window = int.from_bytes(self._read(block).data[start:end], "little")
-        return window, ((1 << count) - 1) << shift, start, end
-
     def _set_run(self, bit: int, count: int) -> int:
         """Set the run of 0 bits at `bit`, at most `count` of them and within the
         bitmap block; return how many.
         """
-        block, first_bit, count = next(self._parts(bit, min(count, self._count - bit)))
-        window, mask, start, end = self._window(block, first_bit, count)
+        block, first_bit = divmod(bit, self._bits_per_block)
+        count = min(count, self._count - bit, self._bits_per_block - first_bit)
+        buffer = self._read(block)
+        window, mask, start, end = _window(buffer.data, first_bit, count)
         if window & mask:
             count = _free_bits(window, mask, first_bit % 8)
             mask = ((1 << count) - 1) << first_bit % 8
             if not count:
                 return 0
-        self._put(block, start, end, window | mask)
+        self._put(buffer, start, end, window | mask)
         self._count_change(block, -count)
-        self._cache.undo(lambda: self._count_change(block, count))
+        self._cache.undo(partial(self._count_change, block, count))
         return count
 
-    def _put(self, block: int, start: int, end: int, window: int) -> None:
-        buffer = self._read(block)
+    def _put(self, buffer: Buffer, start: int, end: int, window: int) -> None:
         self._cache.modify(buffer)
         buffer.data[start:end] = window.to_bytes(end - start, "little")
 
@@ -287,11 +288,19 @@ class Bitmap:
         """Clear the bits of what this transaction freed; part of every commit."""
         for bit, count in self._pending:
             for block, first_bit, part in self._parts(bit, count):
-                window, mask, start, end = self._window(block, first_bit, part)
-                self._put(block, start, end, window & ~mask)
+                buffer = self._read(block)
+                window, mask, start, end = _window(buffer.data, first_bit, part)
+                self._put(buffer, start, end, window & ~mask)
                 # counted, since damage may have made two owners free the same one
                 self._count_change(block, (window & mask).bit_count())
         self._pending.clear()
+
+
+def _window(data: bytearray, first_bit: int, count: int) -> tuple[int, int, int, int]:
+    """The bytes around a run of bits as one integer: (integer, mask, start, end)."""
+    start, shift = divmod(first_bit, 8)
+    end = start + (shift + count + 7) // 8
+    return int.from_bytes(data[start:end], "little"), ((1 << count) - 1) << shift, start, end
 
 
 def _first_zero(data: bytearray, bit: int) -> int | None:

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final
 
 from vsfs.bitmap import Bitmap
 from vsfs.buffer import BufferCache
@@ -34,6 +36,7 @@ from vsfs.layout import (
     ceil_div,
     decode_inode,
     encode_inode,
+    inode_generation,
 )
 from vsfs.validate import check_inode
 
@@ -42,6 +45,11 @@ DEFAULT_CAPACITY: Final = 20_000
 
 _NO_POINTERS: Final = (0,) * (DIRECT_POINTERS + INDIRECT_LEVELS)
 _NO_INLINE: Final = bytes(INLINE_SIZE)
+#: What an Inode and its record both have, but for the pointers: a list in one of them.
+_RECORDED_NAMES: Final = tuple(
+    name for name in InodeRecord._fields if name not in ("pointers", "checksum")
+)
+_RECORDED: Final = attrgetter(*_RECORDED_NAMES)
 
 
 class Inode:
@@ -104,6 +112,11 @@ class Inode:
         self.inline = record.inline
 
     @property
+    def state(self) -> tuple[tuple[Any, ...], list[int]]:
+        """All that a record holds, for :meth:`restore`; quicker than to make one."""
+        return _RECORDED(self), self.pointers.copy()
+
+    @property
     def record(self) -> InodeRecord:
         """What the disk would hold for it now."""
         return InodeRecord(
@@ -125,9 +138,11 @@ class Inode:
             self.inline,
         )
 
-    def restore(self, record: InodeRecord) -> None:
-        """Take back all changes since `record` was taken."""
-        self._assign(record)
+    def restore(self, state: tuple[tuple[Any, ...], list[int]]) -> None:
+        """Take back all changes since `state` was taken."""
+        values, self.pointers = state
+        for name, value in zip(_RECORDED_NAMES, values, strict=True):
+            setattr(self, name, value)
 
     @property
     def is_directory(self) -> bool:
@@ -206,8 +221,7 @@ class InodeTable:
             cache.expect(cache.geometry.inode_location(inode.ino)[0])
         if inode.saved_in != cache.operation:
             inode.saved_in = cache.operation
-            record = inode.record
-            cache.undo(lambda: inode.restore(record))
+            cache.undo(partial(inode.restore, inode.state))
         self._dirty[inode.ino] = inode
 
     def allocate(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
@@ -217,16 +231,17 @@ class InodeTable:
         """
         ino, _ = self.bitmap.allocate(None)
         block, offset = self._cache.geometry.inode_location(ino)
-        old = decode_inode(self._cache.read(block, Kind.INODE_TABLE, ino).data, offset)
+        data = self._cache.read(block, Kind.INODE_TABLE, ino).data
+        generation = (inode_generation(data, offset) + 1) & 0xFFFFFFFF
         inode = Inode(
             ino,
             InodeRecord(
                 mode, 0, uid, gid, 0, 0, now_ns, now_ns, now_ns, now_ns, 0,
-                (old.generation + 1) & 0xFFFFFFFF, 0, _NO_POINTERS, 0, _NO_INLINE,
+                generation, 0, _NO_POINTERS, 0, _NO_INLINE,
             ),
         )  # fmt: skip
         self._cache.expect(block)
-        self._cache.undo(lambda: self._discard(ino))
+        self._cache.undo(partial(self._discard, ino))
         self._inodes[ino] = self._dirty[ino] = inode
         return inode
 

@@ -455,6 +455,8 @@ _TIMES: Final = slice(InodeRecord._fields.index("atime_ns"), InodeRecord._fields
 _EPOCHS: Final = slice(_TIMES.stop + 3, _TIMES.stop + 3 + 4)  # flags, generation, device between
 _POINTERS: Final = slice(_EPOCHS.stop, _EPOCHS.stop + DIRECT_POINTERS + INDIRECT_LEVELS)
 _EPOCH_ZERO: tuple[int, ...] = (0, 0, 0, 0)
+_GENERATION: Final = struct.Struct("<I")
+_GENERATION_AT: Final = next(field.offset for field in fields(INODE) if field.name == "generation")
 MIN_TIME_NS: Final = -(128 << 64) - 2**63  # the lowest epoch and the lowest 64 bits
 MAX_TIME_NS: Final = (127 << 64) + 2**63 - 1
 
@@ -468,6 +470,12 @@ def decode_inode(data: bytes | bytearray, offset: int = 0) -> InodeRecord:
         times = (low + (epoch << 64) for low, epoch in zip(head[_TIMES], epochs, strict=True))
         head = (*head[: _TIMES.start], *times, *head[_TIMES.stop :])
     return InodeRecord._make((*head, values[_POINTERS], *values[_POINTERS.stop :]))
+
+
+def inode_generation(data: bytes | bytearray, offset: int) -> int:
+    """Only the generation of the inode at `offset`."""
+    generation: int = _GENERATION.unpack_from(data, offset + _GENERATION_AT)[0]
+    return generation
 
 
 def encode_inode(ino: int, record: InodeRecord) -> bytes:

@@ -101,11 +101,15 @@ def operation(
                 raise ReadOnly("the filesystem is read-only")
             if self.inodes.crowded:
                 self.inodes.trim()
+            cache = self.cache
+            cache.begin()
             try:
-                result = self._attempt_twice(method, args, kwargs)
-            except Corrupt as error:
-                self.meet_damage(error)
-                raise
+                result = method(self, *args, **kwargs)
+            except BaseException as error:
+                cache.rollback()
+                result = self._attempt_again(error, method, args, kwargs)
+            else:
+                cache.end()
             self._changed()
             while self._deferred:
                 self._free_orphan(self._deferred.pop())
@@ -343,20 +347,32 @@ class Mounted:
 
     # -- operations and commits ---------------------------------------------
 
-    def _attempt_twice(
-        self, method: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+    def _attempt_again(
+        self,
+        reason: BaseException,
+        method: Callable[..., R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> R:
-        """Run one operation; once more after a commit if it needs that."""
+        """An operation failed and was undone: run it once more after a commit if it needs that."""
+        if isinstance(reason, Corrupt):
+            self.meet_damage(reason)
+        if not isinstance(reason, CommitNeeded):
+            raise reason
+        self.cache.commit()
+        self.cache.begin()
         try:
-            return self._attempt(method, args, kwargs)
-        except CommitNeeded:
-            self.cache.commit()
-        try:
-            return self._attempt(method, args, kwargs)
-        except TransactionFull:  # more than the journal holds, all alone
-            raise
-        except CommitNeeded as error:  # only what this very call freed is left
-            raise NoSpace("no free block is left") from error
+            result = method(self, *args, **kwargs)
+        except BaseException as error:
+            self.cache.rollback()
+            if isinstance(error, Corrupt):
+                self.meet_damage(error)
+            if isinstance(error, CommitNeeded) and not isinstance(error, TransactionFull):
+                # only what this very call freed is left
+                raise NoSpace("no free block is left") from error
+            raise  # a full transaction: more than the journal holds, all alone
+        self.cache.end()
+        return result
 
     def meet_damage(self, error: Corrupt) -> None:
         """Something read from the image cannot be: change nothing any more.
@@ -378,19 +394,6 @@ class Mounted:
             if self.journal is not None:  # only now, or a crash would leave half of that commit
                 self._set_recover(needed=False)
                 self._commit_superblock()
-
-    def _attempt(
-        self, method: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> R:
-        """Run one operation; undo it if it raises."""
-        self.cache.begin()
-        try:
-            result = method(self, *args, **kwargs)
-        except BaseException:
-            self.cache.rollback()
-            raise
-        self.cache.end()
-        return result
 
     def _changed(self) -> None:
         if self.sync_always or self.inodes.is_overdue:
