@@ -28,7 +28,11 @@ def subclasses(base: type[VsfsError]) -> Iterator[type[VsfsError]]:
 
 
 for _module in pkgutil.iter_modules(vsfs.__path__):
-    if _module.name not in ("fuse_adapter", "llfuse_adapter"):  # they need libfuse
+    if _module.name not in (
+        "fuse_adapter",
+        "fuse_callbacks",
+        "llfuse_adapter",
+    ):  # they need libfuse
         importlib.import_module(f"vsfs.{_module.name}")
 ERRORS: Final = sorted(set(subclasses(VsfsError)), key=lambda kind: kind.__name__)
 

@@ -97,7 +97,8 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.describe_journal": ("vsfs.describe_block",),
     "vsfs.populate": ("vsfs.filesystem", "vsfs.mkfs"),
     "vsfs.serving": ("vsfs.volume",),
-    "vsfs.fuse_adapter": ("vsfs.serving",),
+    "vsfs.fuse_callbacks": ("vsfs.serving",),
+    "vsfs.fuse_adapter": ("vsfs.fuse_callbacks",),
     "vsfs.llfuse_adapter": ("vsfs.serving",),
     "vsfs": ("vsfs.filesystem", "vsfs.mkfs"),
     "vsfs_tools": (),
@@ -146,7 +147,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
 #: Package from elsewhere -> the modules that may import it.
 OUTSIDE: Final[dict[str, set[str]]] = {
     "construct": {"vsfs.layout"},
-    "fuse": {"vsfs.fuse_adapter", "vsfs_tools.mount"},
+    "fuse": {"vsfs.fuse_adapter", "vsfs.fuse_callbacks", "vsfs_tools.mount"},
     "llfuse": {"vsfs.llfuse_adapter", "vsfs_tools.mount"},
     "rich": {module for module in MAY_IMPORT if module.startswith("vsfs_tools.")},
 }

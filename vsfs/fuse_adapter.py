@@ -1,7 +1,8 @@
 """The adapter for fusepy: the kernel's requests become calls of the volume.
 
 It only translates: paths to inode numbers, results to fusepy's dicts, errors to
-errnos.  No filesystem logic lives here.
+errnos.  No filesystem logic lives here.  What comes often does not pass through
+fusepy's own Python code (``fuse_callbacks``).
 
 fusepy speaks libfuse 2's high-level interface, which names files by path and
 gives every path a node of its own.  Two hard links are two files to the kernel
@@ -29,9 +30,11 @@ from typing import Any, Final
 
 import fuse
 
+from vsfs.device import BytesLike
 from vsfs.errors import posix_error
+from vsfs.fuse_callbacks import ENCODING, Callbacks
 from vsfs.inode import Inode
-from vsfs.layout import MODE_OF_TYPE, ROOT_INO
+from vsfs.layout import MODE_OF_TYPE
 from vsfs.openfiles import OpenFile
 from vsfs.serving import (
     ST_BLOCK,
@@ -47,10 +50,7 @@ from vsfs.volume import Volume
 
 log = logging.getLogger("vsfs")
 
-_ENCODING: Final = "latin-1"
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_UTIME_NOW: Final = (1 << 30) - 1  # utimensat(2), in place of the nanoseconds
-_UTIME_OMIT: Final = (1 << 30) - 2
 
 
 class _PageCache:
@@ -162,8 +162,8 @@ class FuseAdapter(Adapter):
     def __call__(self, name: str, *args: Any) -> Any:
         """Dispatch a request; the one place where errors become errnos."""
         try:
-            if self._hidden.waiting is not None:
-                self._finish_unlink(name, args)
+            if self.unlink_waits:
+                self.finish_unlink(args[1] if name == "rename" else None)
             return getattr(self, name)(*args)
         except Exception as error:
             code = errno_of(error, name)
@@ -171,10 +171,15 @@ class FuseAdapter(Adapter):
                 raise
             raise posix_error(code) from error
 
-    def _finish_unlink(self, name: str, args: tuple[Any, ...]) -> None:
+    @property
+    def unlink_waits(self) -> bool:
+        """Whether :meth:`finish_unlink` is to be called before the next request."""
+        return self._hidden.waiting is not None
+
+    def finish_unlink(self, renamed_over: str | None = None) -> None:
         """Do the unlink that waits, unless the call at hand is a rename over it."""
         path, self._hidden.waiting = self._hidden.waiting, None
-        if path is None or (name == "rename" and args[1] == path):
+        if path is None or path == renamed_over:
             return
         try:
             self.volume.unlink(*self._place(path))
@@ -188,14 +193,14 @@ class FuseAdapter(Adapter):
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
         try:
-            _Binding(
+            Callbacks(
                 self,
-                os.fsencode(mount_point).decode(_ENCODING),
+                os.fsencode(mount_point).decode(ENCODING),
                 raw_fi=True,
-                encoding=_ENCODING,
+                encoding=ENCODING,
                 foreground=True,
                 nothreads=True,
-                fsname=option_value(image).decode(_ENCODING),
+                fsname=option_value(image).decode(ENCODING),
                 subtype="vsfs",
                 use_ino=True,
                 big_writes=True,
@@ -219,29 +224,31 @@ class FuseAdapter(Adapter):
     # -- names ----------------------------------------------------------------
 
     def _inode(self, path: str) -> Inode:
+        return self.find(path)[0]
+
+    def find(self, path: str) -> tuple[Inode, int]:
+        """What a path means, also one of libfuse's own, and how many names it has.
+
+        Raises ENOENT, ENOTDIR, ENAMETOOLONG.
+        """
         hidden = self._hidden.find(path)
-        if hidden is not None:
-            return hidden
-        inode = self.volume.inode(ROOT_INO)
-        if path != "/":
-            for name in path.encode(_ENCODING).split(b"/")[1:]:
-                inode = self.volume.lookup(inode.ino, name)
-        return inode
+        if hidden is not None:  # libfuse counts the name that it made up, and takes it off again
+            return hidden, hidden.nlink + 1
+        names = path.encode(ENCODING).split(b"/")[1:] if path != "/" else ()
+        inode = self.volume.walk(names)
+        return inode, inode.nlink
 
     def _place(self, path: str) -> tuple[int, bytes]:
         """Inode number of the directory above, and the last name."""
         parent, _, name = path.rpartition("/")
-        return self._inode(parent or "/").ino, name.encode(_ENCODING)
+        return self._inode(parent or "/").ino, name.encode(ENCODING)
 
     def getattr(self, path: str | None, fi: Any = None) -> dict[str, int]:
         """stat(2), and fstat(2) where the kernel gives a handle."""
         if path is None or (fi is not None and fi.fh):
             return self._attributes(self.volume.files.get(fi.fh).inode)
-        hidden = self._hidden.find(path)
-        if hidden is None:
-            return self._attributes(self._inode(path))
-        # libfuse counts the name that it made up, and takes it off again
-        return self._attributes(hidden) | {"st_nlink": hidden.nlink + 1}
+        inode, nlink = self.find(path)
+        return self._attributes(inode) | {"st_nlink": nlink}
 
     def _attributes(self, inode: Inode) -> dict[str, int]:
         block_size = self.volume.geometry.block_size
@@ -262,7 +269,7 @@ class FuseAdapter(Adapter):
 
     def readlink(self, path: str) -> str:
         """readlink(2)."""
-        return self.volume.readlink(self._inode(path).ino).decode(_ENCODING)
+        return self.volume.readlink(self._inode(path).ino).decode(ENCODING)
 
     def mknod(self, path: str, mode: int, device: int) -> None:
         """mknod(2)."""
@@ -274,7 +281,7 @@ class FuseAdapter(Adapter):
 
     def symlink(self, path: str, target: str) -> None:
         """symlink(2): make `path` point to `target`."""
-        self.volume.symlink(*self._place(path), target.encode(_ENCODING), *_user())
+        self.volume.symlink(*self._place(path), target.encode(ENCODING), *_user())
 
     def link(self, path: str, source: str) -> None:
         """link(2): give `source` the further name `path`."""
@@ -333,17 +340,17 @@ class FuseAdapter(Adapter):
 
     def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
         """getxattr(2)."""
-        return self.volume.getxattr(self._inode(path).ino, name.encode(_ENCODING))
+        return self.volume.getxattr(self._inode(path).ino, name.encode(ENCODING))
 
     def listxattr(self, path: str) -> list[str]:
         """listxattr(2)."""
-        return [name.decode(_ENCODING) for name in self.volume.listxattr(self._inode(path).ino)]
+        return [name.decode(ENCODING) for name in self.volume.listxattr(self._inode(path).ino)]
 
     def setxattr(self, path: str, name: str, value: bytes, flags: int, _position: int = 0) -> None:
         """setxattr(2)."""
         self.volume.setxattr(
             self._inode(path).ino,
-            name.encode(_ENCODING),
+            name.encode(ENCODING),
             value,
             create=bool(flags & os.XATTR_CREATE),
             replace=bool(flags & os.XATTR_REPLACE),
@@ -351,7 +358,7 @@ class FuseAdapter(Adapter):
 
     def removexattr(self, path: str, name: str) -> None:
         """removexattr(2)."""
-        self.volume.removexattr(self._inode(path).ino, name.encode(_ENCODING))
+        self.volume.removexattr(self._inode(path).ino, name.encode(ENCODING))
 
     def statfs(self, _path: str) -> dict[str, int]:
         """statfs(2)."""
@@ -381,7 +388,7 @@ class FuseAdapter(Adapter):
         """read(2), and the kernel's read-ahead."""
         return self.volume.read(fi.fh, size, offset)
 
-    def write(self, _path: str | None, content: bytes, offset: int, fi: Any) -> int:
+    def write(self, _path: str | None, content: BytesLike, offset: int, fi: Any) -> int:
         """write(2); for O_APPEND the kernel has found the offset."""
         file = self.volume.files.get(fi.fh)
         self._pages.before_write(file)
@@ -402,11 +409,14 @@ class FuseAdapter(Adapter):
 
     def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
         """readdir(3): all names at once; libfuse hands them out in pieces."""
-        listed = self.volume.readdir(self.volume.files.get(handle).inode.ino)
         return (
-            (name.decode(_ENCODING), {"st_ino": ino, "st_mode": MODE_OF_TYPE.get(code, 0)}, 0)
-            for name, ino, code in listed
+            (name.decode(ENCODING), {"st_ino": ino, "st_mode": MODE_OF_TYPE.get(code, 0)}, 0)
+            for name, ino, code in self.names(handle)
         )
+
+    def names(self, handle: int) -> list[tuple[bytes, int, int]]:
+        """The names of an open directory, as ``Volume.readdir``."""
+        return self.volume.readdir(self.volume.files.get(handle).inode.ino)
 
     def releasedir(self, _path: str | None, handle: int) -> None:
         """closedir(3)."""
@@ -415,28 +425,6 @@ class FuseAdapter(Adapter):
     def fsyncdir(self, _path: str | None, _datasync: int, _handle: int) -> None:
         """fsync(2) of a directory."""
         self.volume.sync()
-
-
-class _Binding(fuse.FUSE):  # type: ignore[misc]
-    """fusepy with the one callback that loses information."""
-
-    def utimens(self, path: bytes, buffer: Any) -> int:
-        """Tell "now" and "leave it" from times, which fusepy adds to one number."""
-        now = self.operations.volume.clock()
-        times = (
-            _time_or_none(buffer.contents.actime, now),
-            _time_or_none(buffer.contents.modtime, now),
-        )
-        self.operations("utimens", path.decode(self.encoding), times)
-        return 0
-
-
-def _time_or_none(timespec: Any, now: int) -> int | None:
-    if timespec.tv_nsec == _UTIME_OMIT:
-        return None
-    if timespec.tv_nsec == _UTIME_NOW:
-        return now
-    return int(timespec.tv_sec * 10**9 + timespec.tv_nsec)
 
 
 def _user() -> tuple[int, int]:

@@ -39,6 +39,7 @@ from vsfs.errors import posix_error
 from vsfs.inode import Inode
 from vsfs.layout import MODE_OF_TYPE, ROOT_INO
 from vsfs.serving import (
+    CAPABILITY,
     ST_BLOCK,
     VALID_FOR,
     Adapter,
@@ -56,9 +57,6 @@ _ROOT_NODE: Final = llfuse.ROOT_INODE
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 #: Ends llfuse's loop when the main thread gets it; see ``serve``.
 _STOP: Final = signal.SIGHUP
-
-#: What the kernel asks for before each write, and mostly in vain.
-_CAPABILITY: Final = b"security.capability"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -315,7 +313,7 @@ class LlfuseAdapter(Adapter):
     def getxattr(self, node: int, name: bytes, _context: Any = None) -> bytes:
         """getxattr(2)."""
         ino = self._ino(node)
-        if name == _CAPABILITY and not self.volume.inode(ino).attribute_block:
+        if name == CAPABILITY and not self.volume.inode(ino).attribute_block:
             raise llfuse.FUSEError(errno.ENODATA)
         return self.volume.getxattr(ino, name)
 

@@ -29,6 +29,8 @@ log = logging.getLogger("vsfs")
 #: Seconds for which the kernel may keep what only this mount changes.
 VALID_FOR: Final = 3600
 ST_BLOCK: Final = 512  # bytes in a unit of st_blocks
+#: The attribute that the kernel asks for before each write(2), mostly in vain.
+CAPABILITY: Final = b"security.capability"
 _WAKE_SECONDS: Final = 0.02
 
 
@@ -86,7 +88,7 @@ class Adapter(abc.ABC):
         }
 
 
-def errno_of(error: Exception, request: str) -> int:
+def errno_of(error: BaseException, request: str) -> int:
     """The errno that answers a request; what should not happen is EIO and logged."""
     if not isinstance(error, OSError):
         log.error("%s failed: this is a bug in vsfs", request, exc_info=error)

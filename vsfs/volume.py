@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 from vsfs.device import BytesLike
@@ -54,7 +55,21 @@ class Volume(Mounted):
 
         Raises ENOENT, ENOTDIR, ENAMETOOLONG.
         """
-        directory = self._directory(parent)
+        return self._lookup(self.inodes.get(parent), name)
+
+    @query
+    def walk(self, names: Iterable[bytes]) -> Inode:
+        """The inode at the end of a path from the root, by the names on it.
+
+        Symbolic links on the way are for who calls.  Raises as :meth:`lookup`.
+        """
+        inode = self.inodes.get(ROOT_INO)
+        for name in names:
+            inode = self._lookup(inode, name)
+        return inode
+
+    def _lookup(self, above: Inode, name: bytes) -> Inode:
+        directory = self._directory_of(above)
         entry = directory.entries.get(name)
         if entry is not None and name == b".." and directory.inode.nlink == 0:
             raise posix_error(errno.ENOENT)  # removed, but open: its parent may be gone, too
@@ -68,7 +83,12 @@ class Volume(Mounted):
         return inode
 
     def _directory(self, ino: int) -> Directory:
-        inode = self.inodes.get(ino)
+        return self._directory_of(self.inodes.get(ino))
+
+    def _directory_of(self, inode: Inode) -> Directory:
+        index = inode.index
+        if isinstance(index, Directory):  # the short way: only a directory has one
+            return index
         if not inode.is_directory:
             raise posix_error(errno.ENOTDIR)
         return Directory.of(self.cache, self.blockmap, inode)
