@@ -12,7 +12,6 @@ Wrappers are devices, too: they record, or fail on purpose.
 from __future__ import annotations
 
 import abc
-import ctypes
 import enum
 import errno
 import os
@@ -202,6 +201,8 @@ _FALLOC_FL_PUNCH_HOLE: Final = 2
 
 
 def _punch_hole(fd: int, start: int, size: int) -> bool:
+    import ctypes  # noqa: PLC0415  (late: few need it, and it takes a millisecond)
+
     libc = ctypes.CDLL(None)
     fallocate = getattr(libc, "fallocate64", None)
     if fallocate is None:
