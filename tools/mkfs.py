@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 from vsfs.errors import ImpossibleSize, NoSpace
-from vsfs.layout import INODE_SIZE, MAX_BLOCK_COUNT, RESERVED_INODES, Geometry, ceil_div
+from vsfs.layout import INODE_SIZE, MAX_BLOCK_COUNT, RESERVED_INODES, Geometry, ceil_div, uuid_text
 from vsfs.lock import mount_points
 from vsfs.mkfs import DEFAULT_JOURNAL, Identity, format_image, place_journal, plan, plan_for
 
@@ -19,6 +18,8 @@ from .messages import explain, fail
 from .sizes import journal_size, parse_size, show_size
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from vsfs.populate import Needs
 
 PROGRAM: Final = "mkfs.vsfs"
@@ -70,6 +71,8 @@ def _size(text: str) -> int:
 
 
 def _uuid(text: str) -> UUID:
+    from uuid import UUID  # noqa: PLC0415  (late, since few need it)
+
     try:
         return UUID(text)
     except ValueError:
@@ -289,7 +292,7 @@ def summary(
             f"  J  {span:<{width}}  {'journal':<13} "
             f"{journal.capacity} changed blocks fit into a transaction{pointers}"
         )
-    lines.append(f"  UUID {UUID(bytes=identity.uuid)}" + _label(identity.label))
+    lines.append(f"  UUID {uuid_text(identity.uuid)}" + _label(identity.label))
     if needs is not None:
         lines.append(_filling(arguments, needs))
     return "\n".join(lines)

@@ -51,6 +51,7 @@ from vsfs.layout import (
     feature_names,
     fields,
     type_name,
+    uuid_text,
 )
 from vsfs.rawimage import Piece, RawImage, Sector, WrongType, shown
 
@@ -108,11 +109,6 @@ def _bytes_text(raw: bytes) -> str:
     return shown(raw.rstrip(b"\0"))
 
 
-def _uuid_text(raw: bytes) -> str:
-    text = raw.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
-
-
 def _number(kind: str, raw: bytes) -> Any:
     """An integer or a list of them, of a type such as "u32" or "s8[4]"."""
     bits, is_array, _ = kind[1:].partition("[")
@@ -131,7 +127,7 @@ def _value_and_text(field: Field, raw: bytes) -> tuple[Any, str]:
             text = shown(raw.rstrip(b"\0"))
             return text, text
         if field.name == "uuid":
-            return _uuid_text(raw), _uuid_text(raw)
+            return uuid_text(raw), uuid_text(raw)
         return raw.hex(), _bytes_text(raw)
     value = _number(field.type, raw)
     return value, _number_text(field.name, value)

@@ -255,6 +255,12 @@ def ceil_div(number: int, divisor: int) -> int:
     return -(-number // divisor)
 
 
+def uuid_text(raw: bytes) -> str:
+    """A UUID as people write it (RFC 4122)."""
+    text = raw.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """One of the five regions: its letter in OSTEP's figures, and its blocks."""
