@@ -10,8 +10,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn
 
 from vsfs import describe
 from vsfs.device import FileDevice
@@ -19,19 +19,16 @@ from vsfs.errors import Corrupt
 from vsfs.layout import FEATURE_INCOMPAT_RECOVER
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
+from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, UsageError, locate, number
+from .inspect_arguments import Command as _Command
+from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
 from .messages import explain, fail
 from .present import wait_for_present
 
-if TYPE_CHECKING:
-    from .inspect_text import Report
-
-PROGRAM: Final = "vsfs-inspect"
 _BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 _INTERRUPTED: Final = 130  # ... and SIGINT
-_MAX_DIGITS: Final = 20  # of a number that can mean anything: 2^64 has 20
 _WHICH: Final = "[inode|data]"
-_MAYBE: Final = "[N|/PATH]"
 _EPILOG: Final = """\
 Without a command everything is shown: superblock, layout, both bitmaps, and every
 inode in use. N is a decimal number, and a PATH starts with /. With --json each
@@ -43,10 +40,6 @@ command prints one JSON object instead, described in docs/INSPECT.md.
 """
 
 Values = dict[str, Any]
-
-
-class _UsageError(Exception):
-    """Its text is the sentence for the user; exit status 2."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,10 +71,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         usage = f"{PROGRAM} IMAGE {name}"
         sub = commands.add_parser(name, prog=usage, description=command.help)
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
-        if command.argument == _WHICH:
+        if command.add is not None:
+            command.add(sub)
+        elif command.argument == _WHICH:
             sub.add_argument("which", nargs="?", choices=("inode", "data"))
-        elif command.argument == _MAYBE:
-            sub.add_argument("what", nargs="?", metavar="N|/PATH")
+        elif command.argument == MAYBE_INODE:
+            sub.add_argument("what", nargs="?", metavar=INODE)
         elif command.argument:
             sub.add_argument("what", metavar=command.argument)
     return parser.parse_args(argv)
@@ -98,54 +93,30 @@ def _command_list() -> str:
 # -- commands -----------------------------------------------------------------
 
 
-class _Command(NamedTuple):
-    """`describe` gives what --json prints; `show` prints it for people."""
-
-    help: str
-    argument: str | None
-    describe: Callable[[RawImage, argparse.Namespace], Values]
-    show: Callable[[Report, Values], None]
-
-
-def _locate(image: RawImage, what: str, *, follow: bool = False) -> int:
-    """The inode that a number or a path on the command line means."""
-    if what.startswith("/"):
-        return image.resolve(os.fsencode(what), follow=follow)
-    return _number(what, "neither a path, which starts with /, nor an inode number")
-
-
-def _number(text: str, wanted: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise _UsageError(f"{text!r} is {wanted}; see {PROGRAM} --help")
-    if len(text) > _MAX_DIGITS:
-        raise NotThere(f"there is nothing with a number of {len(text)} digits")
-    return int(text)
-
-
 def _bitmaps(image: RawImage, arguments: argparse.Namespace) -> Values:
     chosen = [arguments.which] if arguments.which else ["inode", "data"]
     return {"bitmaps": [describe.describe_bitmap(image, which) for which in chosen]}
 
 
 def _inode(image: RawImage, arguments: argparse.Namespace) -> Values:
-    return describe.describe_inode(image, _locate(image, arguments.what))
+    return describe.describe_inode(image, locate(image, arguments.what))
 
 
 def _block(image: RawImage, arguments: argparse.Namespace) -> Values:
     from vsfs.describe_block import describe_block  # noqa: PLC0415  (late: one command needs it)
 
-    return describe_block(image, _number(arguments.what, "no block number in decimal"))
+    return describe_block(image, number(arguments.what, "no block number in decimal"))
 
 
 def _directory(image: RawImage, arguments: argparse.Namespace) -> Values:
-    return describe.describe_directory(image, _locate(image, arguments.what, follow=True))
+    return describe.describe_directory(image, locate(image, arguments.what, follow=True))
 
 
 def _fragments(image: RawImage, arguments: argparse.Namespace) -> Values:
     from vsfs.describe_fragments import describe_fragments  # noqa: PLC0415
 
     what = arguments.what
-    return describe_fragments(image, None if what is None else _locate(image, what, follow=True))
+    return describe_fragments(image, None if what is None else locate(image, what, follow=True))
 
 
 def _journal(image: RawImage, _: argparse.Namespace) -> Values:
@@ -155,12 +126,12 @@ def _journal(image: RawImage, _: argparse.Namespace) -> Values:
 
 
 def _file(image: RawImage, arguments: argparse.Namespace) -> Values:
-    return describe.describe_file(image, _locate(image, arguments.what, follow=True))
+    return describe.describe_file(image, locate(image, arguments.what, follow=True))
 
 
 def _cat(image: RawImage, arguments: argparse.Namespace) -> None:
     """The bytes of a file as they are."""
-    ino = _locate(image, arguments.what, follow=True)
+    ino = locate(image, arguments.what, follow=True)
     damage = image.inode_damage(ino)
     if damage:
         fail(PROGRAM, f"warning: inode {ino} is damaged: {safe(damage)}")
@@ -221,7 +192,7 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
     ),
     "fragments": _Command(
         "the runs of blocks that files and directories lie in",
-        _MAYBE,
+        MAYBE_INODE,
         _fragments,
         lambda report, values: report.fragments(values),
     ),
@@ -237,6 +208,7 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
         _file,
         lambda _report, _values: None,  # its bytes are written as they are
     ),
+    **LOOKUPS,
 }
 
 
@@ -255,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except _UsageError as error:
+    except UsageError as error:
         return fail(PROGRAM, str(error), 2)
     except OSError as error:
         return fail(PROGRAM, safe(_sentence(error, arguments)))

@@ -27,7 +27,7 @@ def print_block(printer: Printer, values: Values) -> None:
         f": {values['region']}, {state}, byte {values['image_offset']} of the image",
     )
     for owner in values["owners"]:
-        printer.line(*_owner_spans(owner))
+        printer.line(*owner_spans(owner))
     if values["damage"]:
         printer.line((f"damaged: {safe(values['damage'])}", "damage"))
     printer.line()
@@ -38,7 +38,7 @@ def print_block(printer: Printer, values: Values) -> None:
         _print_part(printer, data, part)
 
 
-def _owner_spans(owner: Values) -> Iterator[Span]:
+def owner_spans(owner: Values) -> Iterator[Span]:
     """What the block is to its owner: "data[2] of /foo/bar (inode 5)"."""
     if owner["role"] == "indirect":
         levels = "" if owner["level"] == 1 else f", {owner['level']} levels above the data,"

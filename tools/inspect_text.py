@@ -6,7 +6,7 @@ this module only chooses words, columns and pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
@@ -36,6 +36,10 @@ class Report:
         self._printer = printer
         self._name = safe(name)
         self._line = printer.line
+
+    def by(self, print_values: Callable[[Printer, Values], None], values: Values) -> None:
+        """What a function of another module prints."""
+        print_values(self._printer, values)
 
     def image(self, values: Values) -> None:
         """The whole dump."""

@@ -7,21 +7,19 @@ found first, by a walk over the inodes in use.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final
 
 from vsfs.describe import (
-    THROUGH,
     Values,
     bitmap_counts,
     field_value,
     field_values,
     inode_fields,
     inode_record,
-    path_values,
 )
+from vsfs.describe_owner import owners_of
 from vsfs.errors import Corrupt
 from vsfs.layout import (
     ATTRIBUTE,
@@ -31,7 +29,6 @@ from vsfs.layout import (
     INODE_SIZE,
     JOURNAL,
     JOURNAL_HEADER_SIZE,
-    JOURNAL_INO,
     RECORD,
     RECORD_HEADER_SIZE,
     SECTOR_SIZE,
@@ -39,7 +36,6 @@ from vsfs.layout import (
     SUPERBLOCK_SIZE,
     AttributeRecord,
     DirectoryRecord,
-    InodeRecord,
     attribute_records,
     ceil_div,
     fields,
@@ -47,7 +43,7 @@ from vsfs.layout import (
     record_size,
     type_name,
 )
-from vsfs.rawimage import Piece, RawImage, sector_records, shown
+from vsfs.rawimage import RawImage, sector_records, shown
 
 _ROW: Final = 8  # bytes of a bitmap that are described together
 _UNIFORM: Final = (bytes(_ROW), b"\xff" * _ROW)
@@ -62,7 +58,7 @@ def describe_block(image: RawImage, block_no: int) -> Values:
     data = image.block(block_no)
     region = image.geometry.region_of(block_no)
     in_use = image.block_in_use(block_no)
-    owners = list(_owners(image, block_no)) if region.letter == "D" else []
+    owners = owners_of(image, [block_no])[block_no] if region.letter == "D" else []
     role = _role_of_block(region.name, owners, in_use=in_use)
     return {
         "block": block_no,
@@ -88,47 +84,6 @@ def _role_of_block(region: str, owners: list[Values], *, in_use: bool) -> str:
     if owners:
         return str(owners[0]["role"])
     return "lost" if in_use else "free"
-
-
-def _owners(image: RawImage, block_no: int) -> Iterator[Values]:
-    """Every use of a data block by an inode in use, as far as inodes are sound."""
-    for ino in image.inodes_in_use():
-        record, is_usable = inode_record(image, ino)
-        if not is_usable:
-            continue
-        if record.attribute_block == block_no:
-            yield _owner(image, ino, "attributes", None, 0, 0)
-        try:
-            for piece in image.pieces(ino, record):
-                index = block_no - piece.block_no
-                if piece.block_no and 0 <= index < piece.count:
-                    role, through = role_of_piece(ino, record, piece), THROUGH[piece.slot]
-                    at = piece.file_block + index
-                    yield _owner(image, ino, role, through, piece.level, at)
-        except Corrupt:
-            continue
-
-
-def role_of_piece(ino: int, record: InodeRecord, piece: Piece) -> str:
-    """What the blocks of `piece` are to inode `ino`: `record`, in use."""
-    if piece.level:
-        return "indirect"
-    if ino == JOURNAL_INO:
-        return "journal"
-    return "directory" if stat.S_ISDIR(record.mode) else "data"
-
-
-def _owner(
-    image: RawImage, ino: int, role: str, through: str | None, level: int, file_block: int
-) -> Values:
-    return {
-        "ino": ino,
-        **path_values(image, ino),
-        "role": role,
-        "through": through,
-        "level": level,
-        "file_block": file_block,
-    }
 
 
 def _disagreement(role: str, owners: list[Values], *, in_use: bool) -> str | None:

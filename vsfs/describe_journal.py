@@ -7,11 +7,11 @@ points to it.  So owners are looked for in the image as a replay would leave it.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import groupby
+from typing import Final
 
-from vsfs.describe import THROUGH, Values, field_values, inode_record, path_values
-from vsfs.describe_block import role_of_piece
+from vsfs.describe import Values, field_values
+from vsfs.describe_owner import owners_of, what_by_place
 from vsfs.device import PatchedDevice
 from vsfs.errors import Corrupt
 from vsfs.journal import Journal
@@ -19,10 +19,11 @@ from vsfs.layout import (
     FEATURE_INCOMPAT_RECOVER,
     JOURNAL,
     JOURNAL_HEADER_SIZE,
-    Geometry,
     JournalHeader,
 )
 from vsfs.rawimage import RawImage
+
+_OWNER_KEYS: Final = ("ino", "path", "path_hex", "role", "through")
 
 
 def describe_journal(image: RawImage) -> Values:
@@ -93,61 +94,22 @@ def _log(
                 "log_block": block,
                 "block": number,
                 "region": region,
-                "what": _what(image.geometry, number, region),
+                "what": what_by_place(image.geometry, number),
                 "owner": uses.get(number),
             }
         )
     return found
 
 
-def _what(geometry: Geometry, number: int, region: str | None) -> str:
-    """What a block is by its place alone."""
-    if region is None:
-        return "past the end of the image"
-    if region == "inode table":
-        first = (number - geometry.inode_table_start) * geometry.inodes_per_block
-        count = min(geometry.inodes_per_block, geometry.inode_count - first)
-        return f"inodes {_span(first, count)}"
-    if region == "inode bitmap":
-        first = (number - geometry.inode_bitmap_start) * geometry.bits_per_block
-        count = min(geometry.bits_per_block, geometry.inode_count - first)
-        return f"bits of inodes {_span(first, count)}"
-    if region == "data bitmap":
-        first = (number - geometry.data_bitmap_start) * geometry.bits_per_block
-        count = min(geometry.bits_per_block, geometry.data_blocks - first)
-        return f"bits of blocks {_span(geometry.data_start + first, count)}"
-    return region
-
-
-def _span(first: int, count: int) -> str:
-    return f"{first}-{first + count - 1}" if count > 1 else str(first)
-
-
 def _uses(image: RawImage, content: dict[int, bytes], wanted: set[int]) -> dict[int, Values]:
     """Who uses each of the `wanted` data blocks once the blocks of `content` are in place."""
-    found: dict[int, Values] = {}
     try:
         after = RawImage(PatchedDevice(image.device, content))
     except Corrupt:
-        return found
-    ordered = sorted(number for number in wanted if image.geometry.is_data_block(number))
-    for ino in after.inodes_in_use() if ordered else ():
-        record, is_usable = inode_record(after, ino)
-        if not is_usable:
-            continue
-        if record.attribute_block in ordered:
-            found[record.attribute_block] = _use(after, ino, "attributes", None)
-        try:
-            for piece in after.pieces(ino, record):
-                role = role_of_piece(ino, record, piece)
-                start = bisect_left(ordered, piece.block_no)
-                end = bisect_left(ordered, piece.block_no + piece.count)
-                for number in ordered[start:end] if piece.block_no else ():
-                    found.setdefault(number, _use(after, ino, role, THROUGH[piece.slot]))
-        except Corrupt:
-            continue
-    return found
-
-
-def _use(image: RawImage, ino: int, role: str, through: str | None) -> Values:
-    return {"ino": ino, **path_values(image, ino), "role": role, "through": through}
+        return {}
+    owners = owners_of(after, filter(image.geometry.is_data_block, wanted))
+    return {
+        number: {key: uses[0][key] for key in _OWNER_KEYS}
+        for number, uses in owners.items()
+        if uses
+    }

@@ -1,0 +1,74 @@
+"""The commands of vsfs-inspect that look things up, compare, and dig out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from vsfs.rawimage import RawImage
+
+from .inspect_arguments import INODE, Command, Values, locate, number
+
+if TYPE_CHECKING:
+    from .inspect_text import Report
+
+# Each command imports what it needs when it is called: start-up is to stay light.
+
+
+def _owner(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_owner import describe_owner  # noqa: PLC0415
+
+    return describe_owner(image, number(arguments.what, "no block number in decimal"))
+
+
+def _names(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_owner import describe_names  # noqa: PLC0415
+
+    return describe_names(image, locate(image, arguments.what))
+
+
+def _where_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar=INODE)
+    parser.add_argument("offset", metavar="OFFSET", help="byte of the file, from 0")
+
+
+def _where(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_where import describe_where  # noqa: PLC0415
+
+    offset = number(arguments.offset, "no offset in decimal bytes")
+    return describe_where(image, locate(image, arguments.what), offset)
+
+
+def _show(name: str) -> Callable[[Report, Values], None]:
+    """Prints what the command `name` describes."""
+
+    def show(report: Report, values: Values) -> None:
+        from .inspect_lookups_text import PRINTERS  # noqa: PLC0415
+
+        report.by(PRINTERS[name], values)
+
+    return show
+
+
+LOOKUPS: Final[dict[str | None, Command]] = {
+    "owner": Command(
+        "who uses a block: inode, role, and every path",
+        "N",
+        _owner,
+        _show("owner"),
+    ),
+    "names": Command(
+        "every name of an inode, and where its record stands",
+        INODE,
+        _names,
+        _show("names"),
+    ),
+    "where": Command(
+        "from a byte of a file to the byte of the image",
+        "N|/PATH OFFSET",
+        _where,
+        _show("where"),
+        _where_words,
+    ),
+}

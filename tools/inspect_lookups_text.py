@@ -1,0 +1,15 @@
+"""Which function prints what each command of inspect_lookups describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from .inspect_output import Printer
+from .inspect_owner import print_names, print_owner, print_where
+
+PRINTERS: Final[dict[str, Callable[[Printer, dict[str, Any]], None]]] = {
+    "owner": print_owner,
+    "names": print_names,
+    "where": print_where,
+}
