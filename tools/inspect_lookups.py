@@ -6,9 +6,12 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from vsfs.rawimage import RawImage
+from vsfs.device import FileDevice
+from vsfs.errors import Corrupt
+from vsfs.rawimage import NotThere, RawImage
 
-from .inspect_arguments import INODE, Command, Values, locate, number
+from .inspect_arguments import INODE, PROGRAM, Command, UsageError, Values, locate, number
+from .present import wait_for_present
 
 if TYPE_CHECKING:
     from .inspect_text import Report
@@ -38,6 +41,31 @@ def _where(image: RawImage, arguments: argparse.Namespace) -> Values:
 
     offset = number(arguments.offset, "no offset in decimal bytes")
     return describe_where(image, locate(image, arguments.what), offset)
+
+
+def _diff_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", metavar="OTHER", help="an image that came after IMAGE")
+    parser.add_argument("--since", metavar="FILE", help="a copy of IMAGE from an earlier moment")
+
+
+def _diff(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_diff import describe_diff  # noqa: PLC0415
+
+    if (arguments.what is None) == (arguments.since is None):
+        raise UsageError(f"diff takes either OTHER or --since FILE; see {PROGRAM} --help")
+    path = arguments.what or arguments.since
+    device = FileDevice(path, read_only=True)
+    try:
+        wait_for_present(PROGRAM, path)
+        try:
+            other = RawImage(device)
+        except Corrupt as error:
+            raise NotThere(f"{path} cannot be compared: {error}") from error
+        if arguments.since is not None:
+            return describe_diff(other, image)
+        return describe_diff(image, other)
+    finally:
+        device.close()
 
 
 def _show(name: str) -> Callable[[Report, Values], None]:
@@ -70,5 +98,12 @@ LOOKUPS: Final[dict[str | None, Command]] = {
         _where,
         _show("where"),
         _where_words,
+    ),
+    "diff": Command(
+        "what changed up to OTHER, or since a saved copy",
+        "OTHER|--since FILE",
+        _diff,
+        _show("diff"),
+        _diff_words,
     ),
 }

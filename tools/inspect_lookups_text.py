@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from .inspect_diff import print_diff
 from .inspect_output import Printer
 from .inspect_owner import print_names, print_owner, print_where
 
 PRINTERS: Final[dict[str, Callable[[Printer, dict[str, Any]], None]]] = {
+    "diff": print_diff,
     "owner": print_owner,
     "names": print_names,
     "where": print_where,

@@ -71,6 +71,13 @@ class BlockDevice(abc.ABC):
         Raises EIO when the device ends before.
         """
 
+    def next_data(self, start: int) -> int:
+        """The first byte from byte `start` on that is not in a hole of the host's file.
+
+        Bytes before it are zeroes; the device's size where only they follow.
+        """
+        return start
+
     @abc.abstractmethod
     def write(
         self,
@@ -133,6 +140,14 @@ class FileDevice(BlockDevice):
         if len(content) != size:
             return self._read_rest(block_no, size, offset, content)
         return content
+
+    def next_data(self, start: int) -> int:
+        if start >= self._size:
+            return start
+        try:
+            return os.lseek(self._fd, start, os.SEEK_DATA)
+        except OSError as error:
+            return self._size if error.errno == errno.ENXIO else start
 
     def _read_rest(self, block_no: int, size: int, offset: int, content: bytes) -> bytes:
         """The kernel gives at most 2 GiB for one call; less than that is the end."""
