@@ -68,6 +68,22 @@ def _diff(image: RawImage, arguments: argparse.Namespace) -> Values:
         device.close()
 
 
+def _usage(image: RawImage, _: argparse.Namespace) -> Values:
+    from vsfs.describe_usage import describe_usage  # noqa: PLC0415
+
+    return describe_usage(image)
+
+
+def _fields_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", metavar="STRUCTURE")
+
+
+def _fields(_: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_fields import describe_fields  # noqa: PLC0415
+
+    return describe_fields(arguments.what)
+
+
 def _show(name: str) -> Callable[[Report, Values], None]:
     """Prints what the command `name` describes."""
 
@@ -105,5 +121,18 @@ LOOKUPS: Final[dict[str | None, Command]] = {
         _diff,
         _show("diff"),
         _diff_words,
+    ),
+    "usage": Command(
+        "what fills the disk: by region, role and file",
+        None,
+        _usage,
+        _show("usage"),
+    ),
+    "fields": Command(
+        "the format: every field of every structure",
+        "[STRUCTURE]",
+        _fields,
+        _show("fields"),
+        _fields_words,
     ),
 }

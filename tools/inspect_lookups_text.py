@@ -8,9 +8,12 @@ from typing import Any, Final
 from .inspect_diff import print_diff
 from .inspect_output import Printer
 from .inspect_owner import print_names, print_owner, print_where
+from .inspect_usage import print_fields, print_usage
 
 PRINTERS: Final[dict[str, Callable[[Printer, dict[str, Any]], None]]] = {
     "diff": print_diff,
+    "usage": print_usage,
+    "fields": print_fields,
     "owner": print_owner,
     "names": print_names,
     "where": print_where,

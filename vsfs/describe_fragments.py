@@ -26,7 +26,7 @@ MAX_FILE_RUNS: Final = 1000  # of one file that are listed; all are counted
 _TOTALS: Final = ("files", "not_empty", "fragmented", "blocks", "runs", "needed", "fragments")
 
 
-class _Layout:
+class FileLayout:
     """The pieces of one file, counted as they come; memory stays bounded."""
 
     def __init__(self) -> None:
@@ -39,6 +39,7 @@ class _Layout:
         self._is_cut = True  # by a hole, or by an indirect block
 
     def add(self, piece: Piece) -> None:
+        """The next piece, in file order."""
         if not piece.block_no:
             self._is_cut = True
             return
@@ -105,7 +106,7 @@ def _files(image: RawImage, inodes: Iterator[int], total: dict[str, int]) -> Ite
 
 def _file(image: RawImage, ino: int, record: InodeRecord | None) -> Values:
     """One file, as far as its pointers can be followed; None is a damaged inode."""
-    layout, damage = _Layout(), image.inode_damage(ino)
+    layout, damage = FileLayout(), image.inode_damage(ino)
     try:
         for piece in image.pieces(ino, record) if record else ():
             layout.add(piece)

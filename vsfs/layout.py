@@ -158,7 +158,7 @@ ATTRIBUTES = Struct(
 )
 
 ATTRIBUTE = Struct(
-    "name_length" / Int8ul * "bytes in the name",
+    "name_length" / Int8ul * "bytes in the name, 1 to 255",
     "reserved" / Int8ul * "zero",
     "value_length" / Int16ul * "bytes in the value",
     "name" / Bytes(this.name_length) * "with its namespace, such as user.comment; no NUL",
