@@ -17,27 +17,23 @@ the root at first.  Nothing here needs root or FUSE.
 from __future__ import annotations
 
 import errno
-import heapq
 import math
 import os
 import stat
+from collections.abc import Iterable
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, Final, Protocol, overload
+from typing import Any, Protocol, overload
 
-from vsfs.device import BlockDevice, BytesLike, FileDevice
+from vsfs.device import BlockDevice, FileDevice
 from vsfs.errors import Corrupt, posix_error
+from vsfs.filecalls import SET_ID, FileCalls
 from vsfs.inode import Inode
 from vsfs.layout import MODE_OF_TYPE, NAME_MAX, ROOT_INO
-from vsfs.openfiles import OpenFile
-from vsfs.results import DirEntry, ScandirIterator, stat_result
+from vsfs.process import Process, ProcessTable, system_call
+from vsfs.results import DirEntry, ScandirIterator
 from vsfs.volume import Volume
-from vsfs.walk import Credentials, Walker
-
-StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-
-_FIRST_FD: Final = 3  # 0 to 2 are the terminal's, as in every process
-_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+from vsfs.walk import Credentials, StrPath
 
 
 class _OpenImage(Protocol):
@@ -70,22 +66,27 @@ class _Open:
         return owner.open_image if fs is None else fs.open_file
 
 
-class FileSystem:
-    """A filesystem in an image, with current directory, descriptors and a user.
+class FileSystem(FileCalls):
+    """A filesystem in an image, as one process sees it.
 
-    `credentials` decide about permissions: at first those of this process.
+    The process has a current directory, descriptors and a user: at first
+    `credentials`, or else those of the process that runs this.  :meth:`fork` makes
+    more of them on the same volume, each with a ``FileSystem`` of its own.
     """
 
     open = _Open()
 
-    def __init__(self, volume: Volume, credentials: Credentials | None = None) -> None:
-        self.volume = volume
-        self.credentials = credentials or Credentials.of_process()
-        self._walker = Walker(volume, self.credentials)
-        self._files: dict[int, OpenFile] = {}
-        self._free_fds: list[int] = []
-        self._current: OpenFile | None = None  # the current directory; None is the root
-        self._umask = 0o022
+    def __init__(
+        self,
+        volume: Volume,
+        credentials: Credentials | None = None,
+        *,
+        process: Process | None = None,
+    ) -> None:
+        """See `volume` as `process` does, or as a first process of its own."""
+        if process is None:
+            process = ProcessTable().add(volume, credentials or Credentials.of_process())
+        super().__init__(volume, process)
 
     @classmethod
     def open_image(
@@ -110,8 +111,10 @@ class FileSystem:
 
     def unmount(self) -> None:
         """Close all descriptors, make everything durable, and let go of the image."""
-        self._files.clear()
-        self.volume.close()
+        with self.volume.lock:
+            for process in self.process.table:
+                process.forget(release=False)
+            self.volume.close()
 
     def __enter__(self) -> FileSystem:
         return self
@@ -124,206 +127,26 @@ class FileSystem:
     ) -> None:
         self.unmount()
 
-    # -- files ----------------------------------------------------------------
-
-    def open_file(self, path: StrPath, flags: int, mode: int = 0o777) -> int:
-        """os.open: a descriptor, the lowest that is free.
-
-        Regular files and directories can be opened; ENXIO for anything else.
-        """
-        with self.volume.lock:
-            inode, created = self._find_or_create(path, flags, mode)
-            if not created:
-                self._check_open(inode, path, flags)
-            if flags & os.O_TRUNC and inode.is_regular and not created:
-                self._resize(inode, 0)
-            file = self.volume.open(inode.ino, flags)
-            fd = heapq.heappop(self._free_fds) if self._free_fds else _FIRST_FD + len(self._files)
-            self._files[fd] = file
-            return fd
-
-    def _find_or_create(self, path: StrPath, flags: int, mode: int) -> tuple[Inode, bool]:
-        follow = not flags & os.O_NOFOLLOW
-        if not flags & os.O_CREAT:
-            return self._walker.find(path, follow=follow), False
-        place = self._walker.place(path, follow=follow and not flags & os.O_EXCL)
-        if place.wants_directory and place.name not in (b".", b".."):
-            raise posix_error(errno.EISDIR, place.path)
-        if place.inode is not None:
-            if flags & os.O_EXCL:
-                raise posix_error(errno.EEXIST, place.path)
-            return place.inode, False
-        self._walker.require_change(place)
-        permissions = stat.S_IMODE(mode) & ~self._umask
-        return self._make(place, stat.S_IFREG | permissions), True
-
-    def _check_open(self, inode: Inode, path: StrPath, flags: int) -> None:
-        writing = flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC
-        name = os.fspath(path)
-        if flags & os.O_DIRECTORY and not inode.is_directory:
-            raise posix_error(errno.ENOTDIR, name)
-        if inode.is_symlink:
-            raise posix_error(errno.ELOOP, name)
-        if inode.is_directory and (writing or flags & os.O_CREAT):
-            raise posix_error(errno.EISDIR, name)
-        if not (inode.is_directory or inode.is_regular):
-            raise posix_error(errno.ENXIO, name)
-        wanted = os.W_OK if writing else 0
-        if flags & os.O_ACCMODE != os.O_WRONLY:
-            wanted |= os.R_OK
-        self._walker.require(inode, wanted, name)
-        if writing and self.volume.read_only:
-            raise posix_error(errno.EROFS, name)
-        if flags & os.O_NOATIME:
-            self._walker.require_owner(inode, name)
-
-    def _make(self, place: Any, mode: int, device: int = 0) -> Inode:
-        user = self.credentials
-        group_program = stat.S_ISGID | stat.S_IXGRP
-        if (
-            mode & group_program == group_program
-            and place.parent.mode & stat.S_ISGID
-            and not self._is_in_group_of(place.parent)
-        ):
-            mode &= ~stat.S_ISGID  # the file gets the directory's group, which is not the user's
-        return self.volume.mknod(place.parent.ino, place.name, mode, user.uid, user.gid, device)
-
-    def close(self, fd: int) -> None:
-        """os.close."""
-        file = self._file(fd)
-        del self._files[fd]
-        heapq.heappush(self._free_fds, fd)
-        self.volume.release(file.handle)
-
-    def _file(self, fd: int) -> OpenFile:
-        file = self._files.get(fd)
-        if file is None:
-            raise posix_error(errno.EBADF)
-        return file
-
-    def _file_for(self, fd: int, *, writing: bool) -> OpenFile:
-        file = self._file(fd)
-        if not (file.writable if writing else file.readable):
-            raise posix_error(errno.EBADF)
-        return file
-
-    def read(self, fd: int, n: int, /) -> bytes:
-        """os.read: up to `n` bytes at the descriptor's offset, which moves on."""
-        with self.volume.lock:
-            file = self._file_for(fd, writing=False)
-            content = self.pread(fd, n, file.offset)
-            file.offset += len(content)
-            return content
-
-    def pread(self, fd: int, n: int, offset: int, /) -> bytes:
-        """os.pread: up to `n` bytes at `offset`; the descriptor's offset stays."""
-        file = self._file_for(fd, writing=False)
-        if n < 0 or offset < 0:
-            raise posix_error(errno.EINVAL)
-        return self.volume.read(file.handle, n, offset)
-
-    def write(self, fd: int, content: BytesLike, /) -> int:
-        """os.write: at the descriptor's offset, or at the end with O_APPEND."""
-        with self.volume.lock:
-            file = self._file_for(fd, writing=True)
-            if not file.flags & os.O_APPEND:
-                written = self.pwrite(fd, content, file.offset)
-                file.offset += written
-                return written
-            written, file.offset = self.volume.append(file.handle, content)
-            self._clear_set_id(file.inode, written)
-            return written
-
-    def pwrite(self, fd: int, content: BytesLike, offset: int, /) -> int:
-        """os.pwrite: at `offset`; with O_APPEND at the end, as on Linux."""
-        with self.volume.lock:
-            file = self._file_for(fd, writing=True)
-            if offset < 0:
-                raise posix_error(errno.EINVAL)
-            if file.flags & os.O_APPEND:
-                written, _ = self.volume.append(file.handle, content)
-            else:
-                written = self.volume.write(file.handle, content, offset)
-            self._clear_set_id(file.inode, written)
-            return written
-
-    def _clear_set_id(self, inode: Inode, written: int) -> None:
-        """A write by a user takes set-user-ID and set-group-ID away."""
-        if written and inode.mode & _SET_ID and not self.credentials.is_root:
-            self.volume.setattr(inode.ino, mode=self._without_set_id(inode))
-
-    def _without_set_id(self, inode: Inode) -> int:
-        """The mode of a file that a user has changed."""
-        mode = inode.mode & ~stat.S_ISUID
-        # without the execute bit it means mandatory locking, not a group to run as
-        if mode & stat.S_IXGRP or not self._is_in_group_of(inode):
-            mode &= ~stat.S_ISGID
-        return mode
-
-    def _is_in_group_of(self, inode: Inode) -> bool:
-        return self.credentials.is_root or self.credentials.in_group(inode.gid)
-
-    def lseek(self, fd: int, position: int, whence: int, /) -> int:
-        """os.lseek: move the descriptor's offset; return the new one.
-
-        SEEK_DATA and SEEK_HOLE find the next byte that is in no hole, or in one.
-        """
-        with self.volume.lock:
-            file = self._file(fd)
-            if whence in (os.SEEK_DATA, os.SEEK_HOLE):
-                file.offset = self.volume.seek(file.handle, position, hole=whence == os.SEEK_HOLE)
-                return file.offset
-            base = {
-                os.SEEK_SET: 0,
-                os.SEEK_CUR: file.offset,
-                os.SEEK_END: file.inode.size,
-            }.get(whence)
-            if base is None or base + position < 0:
-                raise posix_error(errno.EINVAL)
-            file.offset = base + position
-            return file.offset
-
-    def fstat(self, fd: int) -> os.stat_result:
-        """os.fstat."""
-        return self._stat(self._file(fd).inode)
-
-    def ftruncate(self, fd: int, length: int, /) -> None:
-        """os.ftruncate."""
-        file = self._file(fd)
-        if not file.writable or length < 0 or not file.inode.is_regular:
-            raise posix_error(errno.EINVAL)
-        self._resize(file.inode, length)
-
-    def _resize(self, inode: Inode, size: int) -> None:
-        changed = inode.mode & _SET_ID and not self.credentials.is_root
-        mode = self._without_set_id(inode) if changed else None
-        self.volume.setattr(inode.ino, size=size, mode=mode)
-
-    def fsync(self, fd: int) -> None:
-        """os.fsync: durable when this returns."""
-        self.volume.fsync(self._file(fd).handle)
-
-    fdatasync = fsync
-
+    @system_call
     def sync(self) -> None:
         """os.sync: everything is durable when this returns."""
         self.volume.sync()
 
     # -- looking --------------------------------------------------------------
 
-    def _stat(self, inode: Inode) -> os.stat_result:
-        return stat_result(inode, self.volume.geometry.block_size)
-
+    @system_call
     def stat(self, path: StrPath | int, *, follow_symlinks: bool = True) -> os.stat_result:
         """os.stat."""
         if isinstance(path, int):
             return self.fstat(path)
         return self._stat(self._walker.find(path, follow=follow_symlinks))
 
+    @system_call
     def lstat(self, path: StrPath) -> os.stat_result:
         """os.lstat."""
         return self.stat(path, follow_symlinks=False)
 
+    @system_call
     def access(self, path: StrPath, mode: int, *, follow_symlinks: bool = True) -> bool:
         """os.access: whether this user may do `mode` (F_OK, R_OK, W_OK, X_OK)."""
         try:
@@ -341,6 +164,7 @@ class FileSystem:
     def listdir(self, path: bytes | os.PathLike[bytes]) -> list[bytes]: ...
     @overload
     def listdir(self, path: str | os.PathLike[str] = ".") -> list[str]: ...
+    @system_call
     def listdir(self, path: StrPath = ".") -> list[str] | list[bytes]:
         """os.listdir: the names, without `.` and `..`."""
         names = [name for name, _, _ in self._list(path)]
@@ -352,6 +176,7 @@ class FileSystem:
     def scandir(self, path: bytes | os.PathLike[bytes]) -> ScandirIterator[bytes]: ...
     @overload
     def scandir(self, path: str | os.PathLike[str] = ".") -> ScandirIterator[str]: ...
+    @system_call
     def scandir(self, path: StrPath = ".") -> ScandirIterator[str] | ScandirIterator[bytes]:
         """os.scandir: an iterator of entries, without `.` and `..`."""
         directory = os.fspath(path)
@@ -376,6 +201,7 @@ class FileSystem:
     def readlink(self, path: bytes | os.PathLike[bytes]) -> bytes: ...
     @overload
     def readlink(self, path: str | os.PathLike[str]) -> str: ...
+    @system_call
     def readlink(self, path: StrPath) -> str | bytes:
         """os.readlink."""
         inode = self._walker.find(path, follow=False)
@@ -384,6 +210,7 @@ class FileSystem:
         target = self.volume.readlink(inode.ino)
         return target if isinstance(os.fspath(path), bytes) else os.fsdecode(target)
 
+    @system_call
     def statvfs(self, path: StrPath = "/") -> os.statvfs_result:
         """os.statvfs."""
         self._walker.find(path)
@@ -407,19 +234,23 @@ class FileSystem:
 
     # -- current directory and umask -------------------------------------------
 
+    @system_call
     def chdir(self, path: StrPath) -> None:
         """os.chdir."""
-        with self.volume.lock:
-            inode = self._walker.find(path)
-            if not inode.is_directory:
-                raise posix_error(errno.ENOTDIR, os.fspath(path))
-            self._walker.require(inode, os.X_OK, os.fspath(path))
-            # open, so that its inode is nobody else's even after its removal
-            before, self._current = self._current, self.volume.open(inode.ino, os.O_DIRECTORY)
-            self._walker.current = inode.ino
-            if before is not None:
-                self.volume.release(before.handle)
+        self._enter(self._walker.find(path), os.fspath(path))
 
+    @system_call
+    def fchdir(self, fd: int) -> None:
+        """os.fchdir."""
+        self._enter(self._file(fd).inode, None)
+
+    def _enter(self, inode: Inode, path: str | bytes | None) -> None:
+        if not inode.is_directory:
+            raise posix_error(errno.ENOTDIR, path)
+        self._walker.require(inode, os.X_OK, path)
+        self.process.chdir(inode)
+
+    @system_call
     def getcwd(self) -> str:
         """os.getcwd: found through the `..` entries, as getcwd(3) once did.
 
@@ -438,17 +269,68 @@ class FileSystem:
             ino = parent
         return "/" + os.fsdecode(b"/".join(reversed(names.values())))
 
+    @system_call
     def umask(self, mask: int, /) -> int:
         """os.umask: set it, return the old one."""
-        old, self._umask = self._umask, mask & 0o777
+        old, self.process.umask = self.process.umask, mask & 0o777
         return old
+
+    # -- the process ----------------------------------------------------------
+
+    @system_call
+    def getpid(self) -> int:
+        """os.getpid."""
+        return self.process.pid
+
+    @system_call
+    def fork(self) -> FileSystem:
+        """The filesystem as a child sees it: same descriptors, same open file entries.
+
+        There is nothing to run, so unlike os.fork it returns once, with the child,
+        whose pid is that of its ``process``.
+        """
+        return FileSystem(self.volume, process=self.process.fork())
+
+    @system_call
+    def execve(self, path: StrPath) -> None:
+        """os.execve, as far as a filesystem sees it: nothing runs.
+
+        Descriptors that are close-on-exec are closed, set-user-ID and set-group-ID
+        take effect.  Raises EACCES for what is no program that the user may run.
+        """
+        inode = self._walker.find(path)
+        if not inode.is_regular:
+            raise posix_error(errno.EACCES, os.fspath(path))
+        self._walker.require(inode, os.X_OK, os.fspath(path))
+        self.process.execve(inode)
+
+    @system_call
+    def exit(self) -> None:
+        """os._exit: close everything; no call can be made after it."""
+        self.process.exit()
+
+    @system_call
+    def setuid(self, uid: int, /) -> None:
+        """os.setuid: root becomes another user, and cannot go back."""
+        self.process.set_user(uid=uid)
+
+    @system_call
+    def setgid(self, gid: int, /) -> None:
+        """os.setgid."""
+        self.process.set_user(gid=gid)
+
+    @system_call
+    def setgroups(self, groups: Iterable[int], /) -> None:
+        """os.setgroups."""
+        self.process.set_user(groups=frozenset(groups))
 
     # -- names ----------------------------------------------------------------
 
+    @system_call
     def mkdir(self, path: StrPath, mode: int = 0o777) -> None:
         """os.mkdir."""
         place = self._walker.new_place(path, directory=True)
-        permissions = stat.S_IMODE(mode) & 0o1777 & ~self._umask
+        permissions = stat.S_IMODE(mode) & 0o1777 & ~self.process.umask
         user = self.credentials
         self.volume.mkdir(place.parent.ino, place.name, permissions, user.uid, user.gid)
 
@@ -463,6 +345,7 @@ class FileSystem:
             if not (exist_ok and stat.S_ISDIR(self.stat(name).st_mode)):
                 raise
 
+    @system_call
     def mknod(self, path: StrPath, mode: int = 0o600, device: int = 0) -> None:
         """os.mknod: a file, fifo, socket, or (root only) device."""
         if not stat.S_IFMT(mode):
@@ -470,12 +353,14 @@ class FileSystem:
         place = self._walker.new_place(path)
         if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not self.credentials.is_root:
             raise posix_error(errno.EPERM, os.fspath(path))
-        self._make(place, mode & ~self._umask, device)
+        self._make(place, mode & ~self.process.umask, device)
 
+    @system_call
     def mkfifo(self, path: StrPath, mode: int = 0o666) -> None:
         """os.mkfifo."""
         self.mknod(path, stat.S_IFIFO | stat.S_IMODE(mode))
 
+    @system_call
     def symlink(self, src: StrPath, dst: StrPath, target_is_directory: bool = False) -> None:
         """os.symlink: make `dst` a symbolic link to `src`."""
         target = os.fsencode(src)
@@ -487,6 +372,7 @@ class FileSystem:
         user = self.credentials
         self.volume.symlink(place.parent.ino, place.name, target, user.uid, user.gid)
 
+    @system_call
     def link(self, src: StrPath, dst: StrPath, *, follow_symlinks: bool = False) -> None:
         """os.link: give `src` the further name `dst`.
 
@@ -498,6 +384,7 @@ class FileSystem:
             raise posix_error(errno.EPERM, os.fspath(src))
         self.volume.link(inode.ino, place.parent.ino, place.name)
 
+    @system_call
     def unlink(self, path: StrPath) -> None:
         """os.unlink."""
         place = self._walker.existing_place(path)
@@ -510,6 +397,7 @@ class FileSystem:
 
     remove = unlink
 
+    @system_call
     def rmdir(self, path: StrPath) -> None:
         """os.rmdir."""
         place = self._walker.existing_place(path)
@@ -519,13 +407,13 @@ class FileSystem:
             self._walker.require_removal(place)
         self.volume.rmdir(place.parent.ino, place.name)
 
+    @system_call
     def rename(self, src: StrPath, dst: StrPath) -> None:
         """os.rename: move `src` to `dst`, replacing what is there."""
-        with self.volume.lock:
-            old = self._walker.place(src, follow=False)
-            new = self._walker.place(dst, follow=False)
-            self._walker.check_rename(old, new)
-            self.volume.rename(old.parent.ino, old.name, new.parent.ino, new.name)
+        old = self._walker.place(src, follow=False)
+        new = self._walker.place(dst, follow=False)
+        self._walker.check_rename(old, new)
+        self.volume.rename(old.parent.ino, old.name, new.parent.ino, new.name)
 
     replace = rename
 
@@ -536,6 +424,7 @@ class FileSystem:
             return self._file(path).inode
         return self._walker.find(path, follow=follow_symlinks)
 
+    @system_call
     def chmod(self, path: StrPath | int, mode: int, *, follow_symlinks: bool = True) -> None:
         """os.chmod: by the owner or root."""
         inode = self._for_change(path, follow_symlinks)
@@ -546,6 +435,7 @@ class FileSystem:
             mode &= ~stat.S_ISGID
         self.volume.setattr(inode.ino, mode=mode)
 
+    @system_call
     def chown(
         self, path: StrPath | int, uid: int, gid: int, *, follow_symlinks: bool = True
     ) -> None:
@@ -560,14 +450,16 @@ class FileSystem:
             and (new_gid is None or (owner and (gid == inode.gid or user.in_group(gid))))
         ):
             raise posix_error(errno.EPERM, _name(path))
-        changed = inode.mode & _SET_ID and not inode.is_directory
+        changed = inode.mode & SET_ID and not inode.is_directory
         mode = self._without_set_id(inode) if changed else None
         self.volume.setattr(inode.ino, mode=mode, uid=new_uid, gid=new_gid)
 
+    @system_call
     def lchown(self, path: StrPath, uid: int, gid: int) -> None:
         """os.lchown."""
         self.chown(path, uid, gid, follow_symlinks=False)
 
+    @system_call
     def truncate(self, path: StrPath | int, length: int) -> None:
         """os.truncate."""
         if isinstance(path, int):
@@ -581,6 +473,7 @@ class FileSystem:
         self._walker.require(inode, os.W_OK, os.fspath(path))
         self._resize(inode, length)
 
+    @system_call
     def utime(
         self,
         path: StrPath | int,
@@ -606,6 +499,7 @@ class FileSystem:
 
     # -- extended attributes ------------------------------------------------------
 
+    @system_call
     def getxattr(
         self, path: StrPath | int, attribute: str | bytes, *, follow_symlinks: bool = True
     ) -> bytes:
@@ -614,6 +508,7 @@ class FileSystem:
         inode = self._for_xattr(path, name, os.R_OK, follow_symlinks)
         return self.volume.getxattr(inode.ino, name)
 
+    @system_call
     def setxattr(
         self,
         path: StrPath | int,
@@ -634,6 +529,7 @@ class FileSystem:
             replace=bool(flags & os.XATTR_REPLACE),
         )
 
+    @system_call
     def removexattr(
         self, path: StrPath | int, attribute: str | bytes, *, follow_symlinks: bool = True
     ) -> None:
@@ -642,6 +538,7 @@ class FileSystem:
         inode = self._for_xattr(path, name, os.W_OK, follow_symlinks)
         self.volume.removexattr(inode.ino, name)
 
+    @system_call
     def listxattr(self, path: StrPath | int = "/", *, follow_symlinks: bool = True) -> list[str]:
         """os.listxattr: the names; `trusted.` ones for root only."""
         inode = self._for_change(path, follow_symlinks)

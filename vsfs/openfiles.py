@@ -63,6 +63,10 @@ class OpenFileTable:
             raise posix_error(errno.EBADF)
         return file
 
+    def share(self, handle: int) -> None:
+        """One more descriptor refers to the entry, as after fork and dup."""
+        self.get(handle).references += 1
+
     def close(self, handle: int) -> Inode | None:
         """Drop one reference; return the inode if that was the entry's last."""
         file = self.get(handle)
