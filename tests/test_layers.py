@@ -173,6 +173,26 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs_tools.sizes",
     ),
     "vsfs_tools.mount": ("vsfs.fuse_adapter", "vsfs.llfuse_adapter", "vsfs_tools.messages"),
+    "vsfs_tools.shell_words": (),
+    "vsfs_tools.shell_commands": ("vsfs", "vsfs_tools.inspect_output"),
+    "vsfs_tools.shell_strace": ("vsfs_tools.shell_commands",),
+    "vsfs_tools.shell_pictures": ("vsfs_tools.shell_strace",),
+    "vsfs_tools.shell_processes": ("vsfs_tools.shell_pictures",),
+    "vsfs_tools.shell_calls": (
+        "vsfs.describe",
+        "vsfs_tools.inspect_text",
+        "vsfs_tools.shell_strace",
+    ),
+    "vsfs_tools.shell_files": ("vsfs_tools.shell_commands",),
+    "vsfs_tools.shell_run": (
+        "vsfs_tools.messages",
+        "vsfs_tools.shell_calls",
+        "vsfs_tools.shell_files",
+        "vsfs_tools.shell_processes",
+        "vsfs_tools.shell_words",
+    ),
+    "vsfs_tools.shell_prompt": ("vsfs_tools.shell_run",),
+    "vsfs_tools.shell": ("vsfs_tools.shell_prompt",),
     "vsfs_tools.demo": ("vsfs", "vsfs_tools.inspect"),
 }
 
@@ -181,6 +201,7 @@ OUTSIDE: Final[dict[str, set[str]]] = {
     "construct": {"vsfs.layout"},
     "fuse": {"vsfs.fuse_adapter", "vsfs.fuse_callbacks", "vsfs_tools.mount"},
     "llfuse": {"vsfs.llfuse_adapter", "vsfs_tools.mount"},
+    "prompt_toolkit": {"vsfs_tools.shell_prompt"},
     "rich": {module for module in MAY_IMPORT if module.startswith("vsfs_tools.")},
 }
 
