@@ -124,12 +124,18 @@ def _made(
     size: int = SIZE,
     block_size: int = 512,
     inode_count: int = 80,
+    journal_blocks: int | None = None,
 ) -> bytes:
     device = MemoryDevice(bytearray(size))
     uuid = bytes.fromhex(f"00000000000040009000{number:012}")
     label = fill.__name__.removeprefix("fill_")
     geometry = plan(size, block_size=block_size, inode_count=inode_count)
-    make(device, geometry, Identity(uuid, label, START_NS, uid=0, gid=0))
+    make(
+        device,
+        geometry,
+        Identity(uuid, label, START_NS, uid=0, gid=0),
+        journal_blocks=journal_blocks,
+    )
     fs = FileSystem.open(
         device, credentials=Credentials(0, 0), clock=_Clock(), commit_interval=None
     )
@@ -146,4 +152,5 @@ def bases() -> dict[str, bytes]:
         "tree": _made(fill_tree, 2),
         "full": _made(fill_full, 3),
         "small": _made(fill_small, 4, size=64 * 1024, inode_count=16),
+        "journal": _made(fill_small, 5, size=64 * 1024, inode_count=16, journal_blocks=16),
     }

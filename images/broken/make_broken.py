@@ -1,7 +1,7 @@
 """Make the broken images again: ``python images/broken/make_broken.py [DIR]``.
 
 Whoever runs this, and when and where, gets the same images; the compressed files
-may differ where another zlib packs them.  They are made from the four sound images
+may differ where another zlib packs them.  They are made from the five sound images
 base-*.img.gz, which stay as they are while the program changes how it lays out
 files; ``--bases`` makes those again, too.  For each image NAME.img.gz there is
 
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.support
 
 import cases_book  # noqa: F401  each declares its cases
 import cases_inodes  # noqa: F401
+import cases_journal  # noqa: F401
 import cases_names  # noqa: F401
 import cases_superblock  # noqa: F401
 from bases import bases
@@ -37,6 +38,7 @@ _BASES: Final = {
     "tree": "512 blocks of 512 bytes, so that small files need indirect blocks; every type of file",
     "full": "`tree` with no block left",
     "small": "128 blocks of 512 bytes; for the tests that break it at random",
+    "journal": "`small` with a journal of 16 blocks",
 }
 
 

@@ -7,7 +7,9 @@ from typing import Final
 
 from tests.support.broken import unpacked
 from tests.support.examine import Outcome, Subject, examine
+from tests.support.images import mount
 from tests.support.mutation import Mutant, mutant
+from vsfs.device import MemoryDevice
 
 #: Which sound image the n-th one is made from, over and over.
 BASES: Final = (
@@ -21,15 +23,25 @@ BASES: Final = (
     "tree",
     "small",
     "small",
+    "journal",
+    "waiting",
+    "journal",
+    "waiting",
 )
+
+WAITING: Final = "crash-transaction-waits"  # what "waiting" is called among the broken ones
 
 PREEN_EACH: Final = 3  # of so many images, one is also tried with -p
 
 
 @functools.cache
 def subject(base: str) -> Subject:
-    """The sound image images/broken/base-NAME.img.gz."""
-    return Subject(unpacked(f"base-{base}"))
+    """The sound image images/broken/base-NAME.img.gz, or the one with a transaction to replay."""
+    if base != "waiting":
+        return Subject(unpacked(f"base-{base}"))
+    device = MemoryDevice(bytearray(unpacked(WAITING)))
+    mount(device).unmount()
+    return Subject(unpacked(WAITING), bytes(device.image))
 
 
 def nth(seed: int, number: int) -> tuple[Subject, Mutant]:

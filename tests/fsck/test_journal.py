@@ -156,6 +156,23 @@ def test_a_header_that_is_none_is_written_anew(offset: int, content: bytes) -> N
     mount(MemoryDevice(bytearray(done.after))).unmount()
 
 
+def test_a_count_of_0_without_its_checksum_is_damage() -> None:
+    """No crash leaves it, and a transaction may have been lost by it."""
+    image = crashed()
+    header = image.at(blocks_of(image)[0])
+    image.put_word(header + 4, 0)
+    finding = Repaired(image).of(712)[0]
+    assert place(image, finding) == header + 16
+    assert finding.lost
+
+
+def test_a_header_is_checked_although_inode_1_had_to_be_repaired_first() -> None:
+    image = build()
+    image.put_block(blocks_of(image)[0], bytes(512))
+    image.put_inode(1, triple=2**31)
+    assert Repaired(image).rules == [220, 712]
+
+
 @pytest.mark.parametrize("number", [512, 2**32 - 1, None, 1, 0])
 def test_a_header_with_a_block_that_no_transaction_has_is_written_anew(number: int | None) -> None:
     image = crashed()

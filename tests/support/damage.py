@@ -250,6 +250,39 @@ class Image:
         """The `nth` inode whose bit is 0."""
         return [ino for ino in range(2, self.inode_count) if not self.inode_bit(ino)][nth]
 
+    # -- journal --------------------------------------------------------------
+
+    def journal(self) -> list[int]:
+        """The blocks of a sound journal: the header, then the log; none without one."""
+        blocks = self.owned(1).data
+        return [blocks[file_block] for file_block in sorted(blocks)]
+
+    def journal_numbers(self, journal: list[int]) -> list[int]:
+        """The blocks that the header is about; no more than there is a log for."""
+        count = min(self.word(self.at(journal[0], 4)), len(journal) - 1)
+        return [self.word(self.at(journal[0], 20 + 4 * index)) for index in range(count)]
+
+    def seal_journal(self, journal: list[int]) -> None:
+        """Make the header's checksum right for the log as it is: all of it is committed."""
+        count = len(self.journal_numbers(journal))
+        header = self.block(journal[0])
+        checksum = zlib.crc32(header[:16] + bytes(4) + header[20 : 20 + 4 * count])
+        for number in journal[1 : 1 + count]:
+            checksum = zlib.crc32(self.block(number)[::-1], checksum)
+        self.put_word(self.at(journal[0], 16), checksum)
+
+    def commit(self, after: Image) -> None:
+        """Put into the journal what makes `after` of this image; both are mounted then."""
+        journal = self.journal()
+        for image in (self, after):
+            image.put_superblock(state=2, feature_incompat=1)
+        numbers = [n for n in range(self.block_count) if after.block(n) != self.block(n)]
+        self.put_word(self.at(journal[0], 4), len(numbers))
+        self.put_block(journal[0], struct.pack(f"<{len(numbers)}I", *numbers), 20)
+        for number, content in zip(journal[1:], map(after.block, numbers), strict=False):
+            self.put_block(number, content)
+        self.seal_journal(journal)
+
     # -- directories ----------------------------------------------------------
 
     def records(self, ino: int) -> Iterator[int]:

@@ -24,17 +24,22 @@ from vsfs.layout import STATE_MOUNTED
 NOW_NS: Final = 1_800_000_000 * 10**9
 SECONDS: Final = 2.0  # that a check may take for a small image
 _STATE_AT: Final = 68
+_JOURNAL: Final = 1  # the bit of feature_compat
+_RECOVER: Final = 1  # the bit of feature_incompat
 #: Reads that a check may need for each block and inode of the image.
 READS: Final = 10
 
 
 class Subject(Target):
-    """A sound image with what it holds, to compare with after a repair."""
+    """A sound image with what it holds, to compare with after a repair.
 
-    def __init__(self, data: bytes | bytearray) -> None:
-        super().__init__(data)
+    `sound` is what the transaction that waits in its journal makes of it, if one does.
+    """
+
+    def __init__(self, data: bytes | bytearray, sound: bytes | None = None) -> None:
+        super().__init__(data, sound)
         self.data = bytes(data)
-        found = walk(data)
+        found = walk(data if sound is None else sound)
         assert found.findings == []
         self.walk: Walk = found
         self.contents = {ino: content(found, ino) for ino in self.inos}
@@ -211,10 +216,16 @@ def _preen(data: bytes) -> str:
 
 
 def _without_reserved(data: bytes) -> bytes:
-    """The image with zeroes where the format says zero, and a program leaves it alone."""
+    """The image with zeroes where the format says zero, and a program leaves it alone.
+
+    One that stays "mounted" since not all could be repaired gets the flag that a crash
+    of a mount with a journal leaves.
+    """
     (block_size,) = struct.unpack_from("<I", data, 20)
     head = bytearray(data[:508])
-    head[8:12] = bytes(4)  # features that a reader may ignore
+    head[8:12] = bytes((head[8] & _JOURNAL, 0, 0, 0))  # features that a reader may ignore
+    if head[8] and head[_STATE_AT] == STATE_MOUNTED:
+        head[12] |= _RECOVER
     head[156:508] = bytes(352)
     crc = struct.pack("<I", zlib.crc32(head))
     if zlib.crc32(data[:508]) != struct.unpack_from("<I", data, 508)[0]:

@@ -32,22 +32,30 @@ class Mutant:
 
 
 class Target:
-    """A sound image to be broken many times, with all that is costly to find."""
+    """A sound image to be broken many times, with all that is costly to find.
 
-    def __init__(self, data: bytes | bytearray) -> None:
-        self.image = image = Image(data)
+    Where a transaction waits in its journal, `sound` is what it makes of the image.
+    """
+
+    def __init__(self, data: bytes | bytearray, sound: bytes | None = None) -> None:
+        self.image = image = Image(data if sound is None else sound)
+        self.journal = image.journal()
         self.inos = image.inodes()
         self.owned = {ino: image.owned(ino) for ino in self.inos}
         self.directories = [ino for ino in self.inos if image.is_directory(ino)]
         self.records = [at for ino in self.directories for at in image.records(ino)]
         self.indirect = [block for owned in self.owned.values() for block in owned.indirect]
+        own = sorted(image.owned(1).all)
         self.used: list[int] = sorted(block for owned in self.owned.values() for block in owned.all)
+        self.used += own
         fixed = range(image.data_start)
         directory_blocks = [
             block for ino in self.directories for block in self.owned[ino].data.values()
         ]
         attributes = [block for owned in self.owned.values() for block in owned.attribute]
-        self.metadata: list[int] = [*fixed, *directory_blocks, *self.indirect, *attributes]
+        self.metadata: list[int] = [*fixed, *directory_blocks, *self.indirect, *attributes, *own]
+        self.numbers = self.inos + [1] * bool(own)  # of inodes that mean something
+        image.data = bytearray(data)
 
 
 class _Breaker:
@@ -83,7 +91,7 @@ class _Breaker:
 
     def some_ino(self) -> int:
         if self.chance.random() < 0.85:
-            return self.chance.choice(self.target.inos)
+            return self.chance.choice(self.target.numbers)
         return self.chance.randrange(self.image.inode_count)
 
     def some_number(self, bits: int) -> int:
@@ -245,6 +253,24 @@ class _Breaker:
         self.note(f"byte {offset} of the bitmap in block {which} is {value}")
         self.image.put(self.image.at(which, offset), bytes((value,)))
 
+    def transaction(self) -> None:
+        """The journal's header or its log, the checksum right: what is replayed does harm."""
+        journal, chance = self.target.journal, self.chance
+        header = self.image.at(journal[0])
+        what = chance.choice(("magic", "count", "number", "number", "log", "log", "log"))
+        if what == "log":
+            at = self.image.at(chance.choice(journal[1:]), chance.randrange(self.image.block_size))
+        elif what == "number":
+            at = header + 20 + 4 * chance.randrange(len(journal) - 1)
+        else:
+            at = header + (0 if what == "magic" else 4)
+        value = self.some_pointer() if what == "number" else self.some_number(32)
+        seal = chance.random() < 0.85
+        self.note(f"the journal's {what} at {at} is {value}, {'' if seal else 'not '}sealed")
+        self.image.put_word(at, value)
+        if seal:
+            self.image.seal_journal(journal)
+
     def length(self) -> None:
         """The image file cut off, or with more behind it."""
         size = len(self.image.data)
@@ -277,6 +303,7 @@ KINDS: Final[dict[str, tuple[int, Callable[[_Breaker], None]]]] = {
     "superblock field": (3, _Breaker.superblock_field),
     "bitmap": (4, _Breaker.bitmap),
     "length": (1, _Breaker.length),
+    "transaction": (12, _Breaker.transaction),  # only where there is a journal
 }
 #: How many pieces of damage one image gets: one mostly, so that a failure is small.
 _COUNTS: Final = (1, 1, 1, 1, 2, 2, 3, 5, 10, 40)
@@ -286,7 +313,10 @@ def mutant(target: Target, seed: int, number: int) -> Mutant:
     """The `number`-th image that comes of `target` with `seed`; always the same."""
     chance = random.Random(f"{seed} {number}")
     breaker = _Breaker(target, chance)
-    weights = [weight for weight, _ in KINDS.values()]
+    weights = [
+        weight if kind != "transaction" or target.journal else 0
+        for kind, (weight, _) in KINDS.items()
+    ]
     kinds = chance.choices(list(KINDS), weights, k=chance.choice(_COUNTS))
     kinds.sort(key=lambda kind: kind == "length")  # what is cut off cannot be broken
     for kind in kinds:
@@ -313,4 +343,20 @@ def untouched(target: Target, after: bytes) -> set[int]:
     table = image.inode_at(0)
     end = table + image.inode_count * INODE
     inodes = differences(bytes(image.data[table:end]), after[table:end], INODE)
+    for block in _replayed(target, after, blocks, inodes):
+        blocks.add(block)
+        first = (block - image.table) * image.block_size // INODE
+        inodes.update(range(first, first + image.block_size // INODE))
     return {ino for ino in target.inos if ino not in inodes and not target.owned[ino].all & blocks}
+
+
+def _replayed(target: Target, after: bytes, blocks: set[int], inodes: set[int]) -> set[int]:
+    """The blocks of which nobody can tell what a damaged journal makes of them."""
+    own = {0, *target.journal, *target.image.owned(1).indirect}
+    is_cut = len(after) < len(target.image.data)  # the log's superblock does not fit then
+    if not target.journal or not (own & blocks or 1 in inodes or is_cut):
+        return set()
+    broken = target.image.copy()
+    broken.data = bytearray(after.ljust(len(target.image.data), b"\0"))
+    before = target.image.journal_numbers(target.journal)
+    return {*before, *broken.journal_numbers(target.journal)}

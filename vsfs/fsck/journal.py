@@ -64,28 +64,53 @@ RECOVER = rule(
 )
 
 
-def replay_journal(check: Check) -> None:
-    """Install what waits in the journal; the superblock may be another one then."""
+def replay_journal(check: Check) -> int:
+    """Install what waits in the journal; the superblock may be another one then.
+
+    Return the block whose header was checked, 0 if the journal could not be found.
+    """
     flags = check.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
     if not check.has_journal:
         if flags:
             _report_flag(check, "there is none", "feature_compat", "no journal")
-        return
+        return 0
     restore_byte(check, JOURNAL_INO)
     journal = _find(check)
     if journal is None:
-        return  # see check_journal
+        return 0  # see check_journal
     try:
         waiting = journal.waiting() if flags else None
-        journal.header()  # without the flag its block numbers may be old ones
+        _check_header(journal)  # without the flag its block numbers may be old ones
     except Corrupt as error:
         _report_header(check, journal, error)
-        return
-    if waiting is not None and not _replay(check, journal, waiting):
-        return
+        return journal.blocks[0]
+    if waiting is None or _replay(check, journal, waiting):
+        _check_flag(check)
+    return journal.blocks[0]
+
+
+def _check_flag(check: Check) -> None:
+    """Rule 714, with the superblock as a replay leaves it."""
     after = check.superblock  # the transaction may have been the one of an unmount
     if after.feature_incompat & FEATURE_INCOMPAT_RECOVER and after.state == STATE_CLEAN:
         _report_flag(check, "the filesystem was cleanly unmounted", "state", "1 (clean)")
+
+
+def _check_header(journal: Journal) -> None:
+    """Raise Corrupt for a header that no crash leaves.
+
+    A wrong checksum with blocks is what a torn write leaves.  Without them the header
+    is in one sector, and a transaction may be lost if its count was made 0.
+    """
+    header = journal.header()
+    if not header.block_numbers and journal.log(header) is None:
+        raise Corrupt(
+            "journal header",
+            journal.blocks[0],
+            16,
+            f"no blocks, and the checksum {header.checksum:#010x}",
+            "a checksum that fits",
+        )
 
 
 def _find(check: Check) -> Journal | None:
@@ -103,14 +128,19 @@ def _find(check: Check) -> Journal | None:
     return None
 
 
-def check_journal(check: Check) -> None:
-    """Rule 713, after pass 1."""
+def check_journal(check: Check, checked: int) -> None:
+    """Rule 713, after pass 1; and 712 if inode 1 was repaired to lead to another header.
+
+    `checked` is the block whose header was checked before.
+    """
     if not check.has_journal:
         return
     inode = check.inodes.get(JOURNAL_INO)
     try:
         if inode is not None:
-            journal_blocks(inode.record, check.geometry, check.overlay.block)
+            blocks = journal_blocks(inode.record, check.geometry, check.overlay.block)
+            if blocks[0] != checked:
+                _check_new_header(check)
             return
         found = check.inode_evidence(JOURNAL_INO, "nlink", 0)
         problem = "it is not in use"
@@ -142,6 +172,14 @@ def check_journal(check: Check) -> None:
                 check.release_block(block_no)
 
 
+def _check_new_header(check: Check) -> None:
+    journal = Journal(check.overlay, check.geometry, check=False)
+    try:
+        _check_header(journal)
+    except Corrupt as error:
+        _report_header(check, journal, error)
+
+
 def _report_flag(check: Check, but: str, field: str, value: str) -> None:
     flags = check.superblock.feature_incompat
     check.report(
@@ -157,9 +195,10 @@ def _report_flag(check: Check, but: str, field: str, value: str) -> None:
 
 def _report_header(check: Check, journal: Journal, error: Corrupt) -> None:
     header = encode_journal(JournalHeader(0, ()), [])
+    structure = f"the {error.structure.removeprefix('the ')}"
     check.report(
         HEADER,
-        f"{error.structure} has {error.found} where {error.expected} should be",
+        f"{structure} is damaged: it has {error.found}, and should have {error.expected}",
         found=Evidence(error.structure, error.block, error.offset, error.found),
         expected=check.inode_evidence(
             JOURNAL_INO, "direct", f"the header in block {journal.blocks[0]}"
