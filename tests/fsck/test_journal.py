@@ -166,6 +166,17 @@ def test_a_count_of_0_without_its_checksum_is_damage() -> None:
     assert finding.lost
 
 
+def test_a_file_to_which_a_damaged_inode_1_leads_is_not_written_over() -> None:
+    image = build()
+    file = walk(image.data).paths[b"/d/f"]
+    at = image.inode_at(file)
+    image.put(image.inode_at(1), bytes(image.data[at : at + 256]))
+    image.put_inode(1, size=6 * 512)
+    done = Repaired(image)
+    assert {251, 712} <= set(done.rules)
+    assert done.walk.content(done.ino("/d/f")) == b"f" * 3000
+
+
 def test_a_header_is_checked_although_inode_1_had_to_be_repaired_first() -> None:
     image = build()
     image.put_block(blocks_of(image)[0], bytes(512))

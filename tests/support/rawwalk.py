@@ -207,7 +207,7 @@ class _Walker:
         count, rest = divmod(size, self.block_size)
         room = (self.block_size - 20) // 4
         self.expect("the journal's file blocks", list(range(count)), sorted(inode.file_blocks))
-        if rest or not 16 <= count <= 1 + room:
+        if rest or not 2 <= count <= 1 + room:
             self.bad(f"the journal has {size} bytes")
             return
         self.result.journal = tuple(inode.file_blocks[index] for index in range(count))

@@ -116,10 +116,10 @@ def check(device: BlockDevice, *, decide: Decide = repair_all, now_ns: int | Non
     overlay = Overlay(device)
     now_ns = time.time_ns() if now_ns is None else now_ns
     state = check_superblock(overlay, decide, now_ns)
-    checked = replay_journal(state)
+    replay_journal(state)
     claims = check_inodes(state)
     check_sharing(state, claims)
-    check_journal(state, checked)
+    check_journal(state)
     for run in (check_directories, check_tree, check_links, check_bitmaps, check_state):
         run(state)
     return _report(state)

@@ -40,7 +40,8 @@ REPLAY = rule(
 HEADER = rule(
     712,
     "journal-header",
-    "A journal begins with a header that names blocks of the filesystem.",
+    "A journal begins with a header that names blocks of the filesystem, or none and has the "
+    "checksum of that.",
     "The filesystem as it is: what such a header says cannot be followed.",
     _TAUGHT,
     is_safe=False,
@@ -64,29 +65,27 @@ RECOVER = rule(
 )
 
 
-def replay_journal(check: Check) -> int:
+def replay_journal(check: Check) -> None:
     """Install what waits in the journal; the superblock may be another one then.
 
-    Return the block whose header was checked, 0 if the journal could not be found.
+    A header that cannot be followed is left to :func:`check_journal`: it may be the
+    block of a file to which a damaged inode 1 leads.
     """
     flags = check.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
     if not check.has_journal:
         if flags:
             _report_flag(check, "there is none", "feature_compat", "no journal")
-        return 0
+        return
     restore_byte(check, JOURNAL_INO)
     journal = _find(check)
     if journal is None:
-        return 0  # see check_journal
+        return
     try:
-        waiting = journal.waiting() if flags else None
-        _check_header(journal)  # without the flag its block numbers may be old ones
-    except Corrupt as error:
-        _report_header(check, journal, error)
-        return journal.blocks[0]
+        waiting = _waiting(check, journal)
+    except Corrupt:
+        return
     if waiting is None or _replay(check, journal, waiting):
         _check_flag(check)
-    return journal.blocks[0]
 
 
 def _check_flag(check: Check) -> None:
@@ -96,10 +95,10 @@ def _check_flag(check: Check) -> None:
         _report_flag(check, "the filesystem was cleanly unmounted", "state", "1 (clean)")
 
 
-def _check_header(journal: Journal) -> None:
-    """Raise Corrupt for a header that no crash leaves.
+def _waiting(check: Check, journal: Journal) -> Waiting | None:
+    """The transaction to replay; raises Corrupt for a header that no crash leaves.
 
-    A wrong checksum with blocks is what a torn write leaves.  Without them the header
+    Without the flag nothing is replayed, and its block numbers may be old ones.  A wrong checksum with blocks is what a torn write leaves.  Without them the header
     is in one sector, and a transaction may be lost if its count was made 0.
     """
     header = journal.header()
@@ -111,6 +110,9 @@ def _check_header(journal: Journal) -> None:
             f"no blocks, and the checksum {header.checksum:#010x}",
             "a checksum that fits",
         )
+    return (
+        journal.waiting() if check.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER else None
+    )
 
 
 def _find(check: Check) -> Journal | None:
@@ -128,19 +130,15 @@ def _find(check: Check) -> Journal | None:
     return None
 
 
-def check_journal(check: Check, checked: int) -> None:
-    """Rule 713, after pass 1; and 712 if inode 1 was repaired to lead to another header.
-
-    `checked` is the block whose header was checked before.
-    """
+def check_journal(check: Check) -> None:
+    """Rules 712 and 713, when inode 1 is repaired and no block is another file's."""
     if not check.has_journal:
         return
     inode = check.inodes.get(JOURNAL_INO)
     try:
         if inode is not None:
-            blocks = journal_blocks(inode.record, check.geometry, check.overlay.block)
-            if blocks[0] != checked:
-                _check_new_header(check)
+            journal_blocks(inode.record, check.geometry, check.overlay.block)
+            _check_header(check)
             return
         found = check.inode_evidence(JOURNAL_INO, "nlink", 0)
         problem = "it is not in use"
@@ -172,10 +170,11 @@ def check_journal(check: Check, checked: int) -> None:
                 check.release_block(block_no)
 
 
-def _check_new_header(check: Check) -> None:
+def _check_header(check: Check) -> None:
+    """Rule 712."""
     journal = Journal(check.overlay, check.geometry, check=False)
     try:
-        _check_header(journal)
+        _waiting(check, journal)
     except Corrupt as error:
         _report_header(check, journal, error)
 
