@@ -141,6 +141,9 @@ def _measure(
     console: Console,
 ) -> None:
     """Run the sections one after the other; what they find goes into `results`."""
+    # compiled modules, as the installation of a package leaves them, wherever this runs
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     with console.status("") as status:
         if "phases" in sections:
             _run_phases(folder, arguments, phases, results, status.update)

@@ -1,8 +1,7 @@
 """How long commands take to start: the time until an answer, for a person and in scripts.
 
 All commands run in turn, some rounds of them; the median of each counts.  One round
-before that is not timed: it leaves compiled modules in a folder of the benchmark's,
-as the installation of a package does, whatever PYTHONDONTWRITEBYTECODE says here.
+before that is not timed: it leaves compiled modules.
 """
 
 from __future__ import annotations
@@ -77,8 +76,6 @@ def _first_stat(system: System) -> None:
 
 def measure(folder: Path, rounds: int = ROUNDS) -> dict[str, float]:
     """Median milliseconds of each command; unmounting is not timed."""
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     all_commands, systems = commands(folder)
     times: dict[str, list[float]] = {name: [] for name in all_commands}
     for _ in range(1 + rounds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import random
 import stat
 import struct
 import threading
@@ -641,6 +642,33 @@ def test_many_inodes_do_not_stay_in_memory(make_fs: Callable[..., vsfs.FileSyste
         assert fs.stat(f"/{number}").st_nlink == 1
     fs.volume.inode(ROOT_INO)
     assert not fs.volume.inodes.crowded
+
+
+def test_names_of_many_directories_do_not_stay_in_memory(
+    make_fs: Callable[..., vsfs.FileSystem],
+) -> None:
+    """An index that was dropped is built again from the blocks, changed or not."""
+    fs = make_fs(1024 * KIB, block_size=1024)
+    fs.volume.inodes.names = 20
+    model: dict[str, set[str]] = {f"/d{number}": set() for number in range(8)}
+    for path in model:
+        fs.mkdir(path)
+    directories = [fs.volume.inode(fs.stat(path).st_ino) for path in model]
+    chooser = random.Random(40)
+    for step in range(220):
+        path, name = chooser.choice(list(model)), f"n{step}"
+        if chooser.random() < 0.4 or not model[path]:
+            fs.mknod(f"{path}/{name}")
+        else:
+            source = path
+            path = chooser.choice(list(model))
+            old = model[source].pop()
+            fs.rename(f"{source}/{old}", f"{path}/{name}")
+        model[path].add(name)
+        assert set(fs.listdir(path)) == model[path]
+    held = [len(directory.index) for directory in directories if directory.index is not None]
+    assert sum(held) < 20 + 2 * max(held) < sum(map(len, model.values()))
+    assert {path: set(fs.listdir(path)) for path in model} == model
 
 
 def test_more_changed_inodes_than_memory_should_hold_make_a_commit(fs: vsfs.FileSystem) -> None:

@@ -160,6 +160,10 @@ class Directory:
     def _buffer(self, file_block: int) -> Buffer:
         return self._cache.read(self._blocks[file_block], Kind.DIRECTORY, self.inode.ino)
 
+    def __len__(self) -> int:
+        """Names in it, with `.` and `..`."""
+        return len(self.entries)
+
     @property
     def is_empty(self) -> bool:
         """Whether it has no names but `.` and `..`."""

@@ -53,6 +53,10 @@ log = logging.getLogger("vsfs")
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+#: Paths of which it is known whether the kernel's pages are right: 1 MiB.
+_MAX_PATHS: Final = 4_000
+
+
 class _PageCache:
     """Knows for which paths the kernel's cached pages are the file's contents.
 
@@ -86,6 +90,8 @@ class _PageCache:
         seen = self._open.pop(file.handle)
         if seen is not None and seen[1] == file.inode.version:
             self._valid[seen[0]] = self._state(file.inode)
+            if len(self._valid) > _MAX_PATHS:  # the oldest: its pages are read once more
+                del self._valid[next(iter(self._valid))]
         elif seen is not None:
             self._valid.pop(seen[0], None)
 

@@ -16,7 +16,7 @@ its last contents with a link count of 0 (or is all zeroes: never used).
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -40,8 +40,10 @@ from vsfs.layout import (
 )
 from vsfs.validate import check_inode
 
-#: Inodes kept in memory while nobody has them open.
-DEFAULT_CAPACITY: Final = 20_000
+#: Inodes kept in memory while nobody has them open: 4 MiB.
+DEFAULT_CAPACITY: Final = 5_000
+#: Names in the indexes of directories that are kept: 5 MiB.
+DEFAULT_NAMES: Final = 16_000
 
 _NO_POINTERS: Final = (0,) * (DIRECT_POINTERS + INDIRECT_LEVELS)
 _NO_INLINE: Final = bytes(INLINE_SIZE)
@@ -88,7 +90,7 @@ class Inode:
         self.ino = ino
         self.open_count = 0
         self.recent = False  # asked for again since the table was last trimmed
-        self.index: object | None = None  # kept here for the directory layer
+        self.index: Sized | None = None  # its names, kept here for the directory layer
         self.saved_in = 0
         self.version = 0  # rises with each change of the contents
         self._assign(record)
@@ -109,7 +111,8 @@ class Inode:
         self.device = record.device
         self.pointers = list(record.pointers)
         self.attribute_block = record.attribute_block
-        self.inline = record.inline
+        # mostly empty, and then one object will do for all
+        self.inline = _NO_INLINE if record.inline == _NO_INLINE else record.inline
 
     @property
     def state(self) -> tuple[tuple[Any, ...], list[int]]:
@@ -169,14 +172,23 @@ class InodeTable:
     """Inodes by number: read, allocate, modify, free.
 
     Keeps the objects of up to `capacity` inodes that nobody has open; a changed
-    one stays until a commit wrote it.
+    one stays until a commit wrote it.  Of directories it keeps indexes with up to
+    `names` names, and that of the directory used last in any case.
     """
 
     def __init__(
-        self, cache: BufferCache, bitmap: Bitmap, capacity: int = DEFAULT_CAPACITY
+        self,
+        cache: BufferCache,
+        bitmap: Bitmap,
+        capacity: int = DEFAULT_CAPACITY,
+        names: int = DEFAULT_NAMES,
     ) -> None:
         self.bitmap = bitmap
         self.capacity = capacity
+        self.names = names
+        self._indexed: dict[int, Inode] = {}  # directories with an index, oldest first
+        self._names_kept = 0  # at the last trim
+        self._names_new = 0  # since then, at most
         self._cache = cache
         self._inodes: dict[int, Inode] = {}
         self._dirty: dict[int, Inode] = {}
@@ -288,10 +300,21 @@ class InodeTable:
                 self._inodes.pop(ino, None)
         self._dirty.clear()
 
+    def indexed(self, inode: Inode) -> None:
+        """Note that a directory has got an index."""
+        self._indexed[inode.ino] = inode
+        self._names_new += len(inode.index or ())
+
+    def named(self) -> None:
+        """Note that the index of some directory has got a name."""
+        self._names_new += 1
+
     @property
     def crowded(self) -> bool:
         """Whether :meth:`trim` has enough to do to be worth its walk."""
-        return len(self._inodes) - len(self._dirty) > self.capacity
+        return len(self._inodes) - len(self._dirty) > self.capacity or self._names_new > max(
+            self.names - self._names_kept, self.names // 4
+        )
 
     @property
     def is_overdue(self) -> bool:
@@ -299,11 +322,18 @@ class InodeTable:
         return len(self._dirty) > self.capacity
 
     def trim(self) -> None:
+        """Forget inodes, and indexes of directories, beyond what is allowed.
+
+        Between operations only, since an operation may hold any of them.
+        """
+        self._trim_inodes()
+        self._trim_indexes()
+
+    def _trim_inodes(self) -> None:
         """Forget inodes that are neither open nor changed, until half are left.
 
         The oldest go first, but one that was asked for again gets a second chance:
-        a directory in use keeps its index.  Between operations only, since an
-        operation may hold the object of any inode.
+        a directory in use keeps its index.
         """
         surplus = len(self._inodes) - len(self._dirty) - self.capacity // 2
         for ino, inode in list(self._inodes.items()):
@@ -314,3 +344,19 @@ class InodeTable:
             elif inode.open_count == 0 and ino not in self._dirty:
                 del self._inodes[ino]
                 surplus -= 1
+
+    def _trim_indexes(self) -> None:
+        """Drop the indexes of directories, the oldest first but for the one used last.
+
+        The blocks have all that they know, so a changed directory can lose its own.
+        """
+        kept = {ino: inode for ino, inode in self._indexed.items() if inode.index is not None}
+        total = sum(len(inode.index or ()) for inode in kept.values())
+        for ino, inode in list(kept.items())[:-1]:
+            if total <= self.names:
+                break
+            total -= len(inode.index or ())
+            inode.index = None
+            del kept[ino]
+        self._indexed = kept
+        self._names_kept, self._names_new = total, 0

@@ -91,7 +91,9 @@ class Volume(Mounted):
             return index
         if not inode.is_directory:
             raise posix_error(errno.ENOTDIR)
-        return Directory.of(self.cache, self.blockmap, inode)
+        directory = Directory.of(self.cache, self.blockmap, inode)
+        self.inodes.indexed(inode)
+        return directory
 
     @query
     def readlink(self, ino: int) -> bytes:
@@ -186,6 +188,7 @@ class Volume(Mounted):
             raise posix_error(errno.EINVAL)
         if directory.inode.nlink == 0:  # removed, but still open
             raise posix_error(errno.ENOENT)
+        self.inodes.named()
         return directory
 
     def _touch_directory(self, inode: Inode, now: int) -> None:
@@ -260,7 +263,7 @@ class Volume(Mounted):
             raise posix_error(errno.ENOTDIR)
         if inode.ino == ROOT_INO:
             raise posix_error(errno.EBUSY)
-        if not Directory.of(self.cache, self.blockmap, inode).is_empty:
+        if not self._directory_of(inode).is_empty:
             raise posix_error(errno.ENOTEMPTY)
 
     def _drop_link(self, inode: Inode, now: int) -> None:
@@ -306,9 +309,7 @@ class Volume(Mounted):
         inode.ctime_ns = now
         self._move_entry(source, name, target, new_name, inode, replace=victim is not None)
         if inode.is_directory and source is not target:
-            Directory.of(self.cache, self.blockmap, inode).replace(
-                b"..", target.inode.ino, inode.file_type
-            )
+            self._directory_of(inode).replace(b"..", target.inode.ino, inode.file_type)
             source.inode.nlink -= 1
             target.inode.nlink += 1
         if victim is not None and victim.is_directory:
