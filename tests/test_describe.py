@@ -19,6 +19,7 @@ from tests.support.images import blank, mount
 from vsfs import describe, layout
 from vsfs.describe_block import describe_block
 from vsfs.describe_fragments import describe_fragments
+from vsfs.describe_layout import MAX_CELLS, describe_image, describe_layout
 from vsfs.device import MemoryDevice
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
@@ -131,7 +132,7 @@ def test_a_superblock_without_a_usable_geometry_is_refused() -> None:
 
 
 def test_the_default_layout_is_the_figure_of_the_book() -> None:
-    found = describe.describe_layout(RawImage(blank()))
+    found = describe_layout(RawImage(blank()))
     assert "".join(cell["letter"] for cell in found["cells"]) == "SidIIIII" + "D" * 56
     assert [cell["first"] for cell in found["cells"]] == list(range(64))
     assert [cell["used"] for cell in found["cells"][:9]] == [1, 1, 1, 3, 0, 0, 0, 0, 1]
@@ -152,8 +153,8 @@ def test_the_picture_of_a_large_image_has_a_bounded_number_of_cells(size: int) -
 
     geometry = vsfs.mkfs.plan(size)
     head = describe_head(geometry)
-    found = describe.describe_layout(RawImage(Zeroes(bytearray(head))))
-    assert len(found["cells"]) <= describe.MAX_CELLS
+    found = describe_layout(RawImage(Zeroes(bytearray(head))))
+    assert len(found["cells"]) <= MAX_CELLS
     assert sum(cell["count"] for cell in found["cells"]) == geometry.block_count
     assert [cell["letter"] for cell in found["cells"]] == sorted(
         (cell["letter"] for cell in found["cells"]), key="SidID".index
@@ -362,7 +363,7 @@ def test_a_damaged_inode_is_described_with_its_damage(offset: int, content: byte
     found = describe.describe_inode(image, 4)
     assert "inode 4 field" in found["damage"]
     assert found["pieces"] == []
-    others = [one for one in describe.describe_image(image)["inodes"] if one["ino"] != 4]
+    others = [one for one in describe_image(image)["inodes"] if one["ino"] != 4]
     assert all(one["damage"] is None for one in others)
 
 
@@ -398,7 +399,7 @@ def test_an_indirect_block_of_two_inodes_is_followed_from_one() -> None:
     large, sparse = inode_at(5), inode_at(6)
     overwrite(device, sparse + 128, bytes(device.image[large + 128 : large + 132]))
     reseal(device, 6)
-    found = {one["ino"]: one for one in describe.describe_image(RawImage(device))["inodes"]}
+    found = {one["ino"]: one for one in describe_image(RawImage(device))["inodes"]}
     assert found[5]["damage"] is None
     assert "inode 5 has" in found[6]["damage"]
 
@@ -560,7 +561,7 @@ def test_every_block_is_what_the_geometry_and_the_inodes_say(block_size: int) ->
     image = sample(block_size=block_size)
     geometry = image.geometry
     owners: dict[int, tuple[int, str]] = {}
-    for one in describe.describe_image(image)["inodes"]:
+    for one in describe_image(image)["inodes"]:
         for piece in one["pieces"]:
             first = piece["block"] or 0
             for block in range(first, first + piece["count"] if first else 0):

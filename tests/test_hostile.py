@@ -116,6 +116,7 @@ def test_mkfs_makes_a_sound_filesystem_over_anything(tmp_path: Path) -> None:
 COMMANDS: Final = (
     ["super"],
     ["layout"],
+    ["layout", "--owner"],
     ["bitmap"],
     ["tree"],
     ["fragments"],

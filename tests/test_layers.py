@@ -95,6 +95,8 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.filesystem": ("vsfs.filecalls",),
     "vsfs.describe": ("vsfs.rawimage",),
     "vsfs.describe_owner": ("vsfs.describe",),
+    "vsfs.describe_uses": ("vsfs.describe_owner",),
+    "vsfs.describe_layout": ("vsfs.describe_uses",),
     "vsfs.describe_where": ("vsfs.describe", "vsfs.blockmap"),
     "vsfs.compare": ("vsfs.rawimage",),
     "vsfs.describe_diff_inodes": ("vsfs.describe", "vsfs.compare"),
@@ -147,7 +149,13 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs_tools.inspect_arguments",
         "vsfs_tools.inspect_lookups_text",
     ),
+    "vsfs_tools.inspect_pictures": (
+        "vsfs.describe_block",
+        "vsfs.describe_layout",
+        "vsfs_tools.inspect_arguments",
+    ),
     "vsfs_tools.inspect": (
+        "vsfs_tools.inspect_pictures",
         "vsfs_tools.inspect_lookups",
         "vsfs.describe_block",
         "vsfs.describe_fragments",

@@ -19,10 +19,11 @@ from vsfs.errors import Corrupt
 from vsfs.layout import FEATURE_INCOMPAT_RECOVER
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
-from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, UsageError, locate, number
+from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, UsageError, locate
 from .inspect_arguments import Command as _Command
 from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
+from .inspect_pictures import PICTURES
 from .messages import explain, fail
 from .present import wait_for_present
 
@@ -93,19 +94,15 @@ def _command_list() -> str:
 # -- commands -----------------------------------------------------------------
 
 
+def _everything(image: RawImage, _: argparse.Namespace) -> Values:
+    from vsfs.describe_layout import describe_image  # noqa: PLC0415  (late: one command needs it)
+
+    return describe_image(image)
+
+
 def _bitmaps(image: RawImage, arguments: argparse.Namespace) -> Values:
     chosen = [arguments.which] if arguments.which else ["inode", "data"]
     return {"bitmaps": [describe.describe_bitmap(image, which) for which in chosen]}
-
-
-def _inode(image: RawImage, arguments: argparse.Namespace) -> Values:
-    return describe.describe_inode(image, locate(image, arguments.what))
-
-
-def _block(image: RawImage, arguments: argparse.Namespace) -> Values:
-    from vsfs.describe_block import describe_block  # noqa: PLC0415  (late: one command needs it)
-
-    return describe_block(image, number(arguments.what, "no block number in decimal"))
 
 
 def _directory(image: RawImage, arguments: argparse.Namespace) -> Values:
@@ -145,7 +142,7 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
     None: _Command(
         "everything",
         None,
-        lambda image, _: describe.describe_image(image),
+        _everything,
         lambda report, values: report.image(values),
     ),
     "super": _Command(
@@ -154,30 +151,15 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
         lambda image, _: describe.describe_superblock(image),
         lambda report, values: report.superblock(values),
     ),
-    "layout": _Command(
-        "the blocks as OSTEP's figure draws them",
-        None,
-        lambda image, _: describe.describe_layout(image),
-        lambda report, values: report.layout(values),
-    ),
+    "layout": PICTURES["layout"],
     "bitmap": _Command(
         "what is in use: both bitmaps, or one",
         _WHICH,
         _bitmaps,
         lambda report, values: report.bitmaps(values),
     ),
-    "inode": _Command(
-        "an inode: where it stands, every field, its blocks",
-        "N|/PATH",
-        _inode,
-        lambda report, values: report.inode(values),
-    ),
-    "block": _Command(
-        "a block: whose it is, and its bytes with their meaning",
-        "N",
-        _block,
-        lambda report, values: report.block(values),
-    ),
+    "inode": PICTURES["inode"],
+    "block": PICTURES["block"],
     "dir": _Command(
         "the records of a directory, free ones too",
         "N|/PATH",

@@ -22,8 +22,7 @@ import functools
 import os
 import stat
 import time
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -44,9 +43,7 @@ from vsfs.layout import (
     DirectoryRecord,
     Field,
     InodeRecord,
-    Region,
     attribute_records,
-    ceil_div,
     decode_inode,
     feature_names,
     fields,
@@ -57,7 +54,6 @@ from vsfs.rawimage import Piece, RawImage, Sector, WrongType, shown
 
 Values = dict[str, Any]
 
-MAX_CELLS: Final = 256  # of a picture of the layout, and a few for the regions' ends
 MAX_RUNS: Final = 1000  # of a bitmap
 MAX_BASE64: Final = 1 << 20  # bytes of a file's contents that --json gives
 
@@ -171,7 +167,7 @@ def field_value(offset: int, size: int, value: Any, text: str, meaning: str) -> 
     return {"offset": offset, "size": size, "value": value, "text": text, "meaning": meaning}
 
 
-# -- superblock, layout, bitmaps ----------------------------------------------
+# -- superblock, bitmaps ------------------------------------------------------
 
 
 def describe_raw_superblock(device: BlockDevice, damage: str) -> Values:
@@ -229,34 +225,6 @@ def describe_bitmap(image: RawImage, which: str) -> Values:
     return found
 
 
-def describe_layout(image: RawImage) -> Values:
-    """The five regions, and the blocks as a row of at most about 256 cells.
-
-    A cell stands for `blocks_per_cell` blocks (fewer at a region's end).  `used`
-    of its `of` are in use: inodes in the inode table, blocks elsewhere.  A cell of
-    which at least half is the journal's has its letter, J.
-    """
-    geometry = image.geometry
-    journal = sorted(journal_blocks(image))
-    per_cell = 1
-    while sum(ceil_div(region.count, per_cell) for region in geometry.regions) > MAX_CELLS:
-        per_cell *= 2
-    return {
-        "block_size": geometry.block_size,
-        "block_count": geometry.block_count,
-        "regions": [
-            {"name": region.name, **_cell(image, region, region.start, region.count)}
-            for region in geometry.regions
-        ],
-        "blocks_per_cell": per_cell,
-        "cells": [
-            _cell(image, region, first, min(per_cell, region.start + region.count - first), journal)
-            for region in geometry.regions
-            for first in range(region.start, region.start + region.count, per_cell)
-        ],
-    }
-
-
 def journal_blocks(image: RawImage) -> tuple[int, ...]:
     """The blocks of a journal, its indirect block last; none if there is no sound one."""
     try:
@@ -267,27 +235,6 @@ def journal_blocks(image: RawImage) -> tuple[int, ...]:
     if journal is None:
         return ()
     return (*journal.blocks, indirect) if indirect else journal.blocks
-
-
-def _cell(
-    image: RawImage,
-    region: Region,
-    first: int,
-    count: int,
-    journal: Sequence[int] = (),
-) -> Values:
-    """`count` blocks of one region from `first` on, and how many are in use."""
-    geometry, letter = image.geometry, region.letter
-    used, of = count, count
-    if region.letter == "I":
-        ino = (first - region.start) * geometry.inodes_per_block
-        of = max(0, min(count * geometry.inodes_per_block, geometry.inode_count - ino))
-        used = image.count_ones(geometry.inode_bitmap_start, ino, of)
-    elif region.letter == "D":
-        used = image.count_ones(geometry.data_bitmap_start, first - region.start, count)
-        own = bisect_left(journal, first + count) - bisect_left(journal, first)
-        letter = "J" if own and own * 2 >= count else letter
-    return {"letter": letter, "first": first, "count": count, "used": used, "of": of}
 
 
 # -- inodes -------------------------------------------------------------------
@@ -497,17 +444,4 @@ def describe_file(image: RawImage, ino: int) -> Values:
         "damage": image.inode_damage(ino),
         "base64": binascii.b2a_base64(found[:MAX_BASE64], newline=False).decode(),
         "complete": len(found) <= MAX_BASE64,
-    }
-
-
-# -- all of it ----------------------------------------------------------------
-
-
-def describe_image(image: RawImage) -> Values:
-    """Superblock, layout, both bitmaps, and every inode in use."""
-    return {
-        "super": describe_superblock(image),
-        "layout": describe_layout(image),
-        "bitmaps": [describe_bitmap(image, which) for which in ("inode", "data")],
-        "inodes": (describe_inode(image, ino) for ino in image.inodes_in_use()),
     }

@@ -18,6 +18,7 @@ from tests.support.images import Clock
 from vsfs import describe
 from vsfs.describe_block import describe_block
 from vsfs.describe_fragments import describe_fragments
+from vsfs.describe_layout import describe_image, describe_layout
 from vsfs.device import Kind, MemoryDevice
 from vsfs.errors import VsfsError
 from vsfs.mkfs import require_unused
@@ -172,10 +173,10 @@ def described(device: vsfs.BlockDevice) -> int:
     count = 0
     for describe_it in (
         describe.describe_superblock,
-        describe.describe_layout,
+        lambda image: describe_layout(image, owners=True),
         describe.describe_tree,
         describe_fragments,
-        describe.describe_image,
+        describe_image,
         lambda image: describe.describe_bitmap(image, "inode"),
         lambda image: describe.describe_bitmap(image, "data"),
     ):

@@ -36,6 +36,7 @@ COMMANDS = [
     [],
     ["super"],
     ["layout"],
+    ["layout", "--owner"],
     ["bitmap"],
     ["bitmap", "inode"],
     ["bitmap", "data"],
@@ -62,7 +63,7 @@ layout of fresh.img: 64 blocks of 4096 bytes (256 KiB)
 
       -Inodes--   ------------------- Data Region -------------------
 S i d I I I I I   D D D D D D D D   D D D D D D D D   D D D D D D D D
-* * * + . . . .   * . . . . . . .   . . . . . . . .   . . . . . . . .
+* * * + . . . .   / . . . . . . .   . . . . . . . .   . . . . . . . .
 0             7   8            15   16           23   24           31
 
 ---------------------------- Data Region ----------------------------
@@ -390,9 +391,9 @@ def damage_inode(image: Path, ino: int, offset: int, content: bytes) -> None:
 
 
 def test_a_damaged_inode_is_one_line_of_the_dump(run: Run, image: Path) -> None:
-    before = run().splitlines()
+    before = run().split("inodes in use\n")[1].splitlines()
     damage_inode(image, 5, 80, struct.pack("<I", 999))
-    after = run().splitlines()
+    after = run().split("inodes in use\n")[1].splitlines()
     changed = [line for line in after if line not in before]
     assert len(after) == len(before)
     assert len(changed) == 1
