@@ -124,7 +124,10 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.inspect_blocks": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_fragments": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_journal": ("vsfs_tools.inspect_output",),
+    "vsfs_tools.inspect_pointers": ("vsfs_tools.inspect_output",),
+    "vsfs_tools.inspect_inode": ("vsfs_tools.inspect_pointers",),
     "vsfs_tools.inspect_text": (
+        "vsfs_tools.inspect_inode",
         "vsfs_tools.inspect_layout",
         "vsfs_tools.inspect_blocks",
         "vsfs_tools.inspect_fragments",

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .inspect_blocks import print_block
 from .inspect_fragments import print_fragments
+from .inspect_inode import name_spans, print_damage, print_inode
 from .inspect_journal import print_journal
 from .inspect_layout import print_layout
 from .inspect_output import Cell, Column, Printer, Span, safe
@@ -57,7 +58,7 @@ class Report:
     def superblock(self, values: Values) -> None:
         """Every field, and both counts of what is free."""
         self._line(("superblock", "title"), f" of {self._name}")
-        self._damage(values)
+        print_damage(self._printer, values)
         self._fields(values["fields"])
         if values["counted"] is None:
             return
@@ -119,31 +120,7 @@ class Report:
 
     def inode(self, values: Values) -> None:
         """Where it stands, every field, and where its contents are."""
-        ino, place = values["ino"], values["location"]
-        size, at = place["block_size"], place["table_offset"]
-        block, offset = place["block"], place["offset"]
-        where = f"{ino}*256 = {at}, block {block}, offset {offset}"
-        why = f"{place['table_start']} + {at} // {size} = {block}, {at} % {size} = {offset}"
-        self._line((f"inode {ino}", "title"), f": {where}")
-        self._line((" " * len(f"inode {ino}: ") + why, "minor"))
-        self._line(f"{_state(values)}  ", *_name_spans(values))
-        self._damage(values)
-        self._line()
-        self._fields(values["fields"])
-        if values["pieces"]:
-            self._line()
-            columns = Column("file block"), Column("block"), Column("through")
-            self._printer.table(columns, map(_piece_row, values["pieces"]))
-        if values["attributes"]:
-            self._attributes(values["attributes"])
-
-    def _attributes(self, values: Values) -> None:
-        self._line()
-        self._line(("extended attributes", "title"), f" in block {values['block']}")
-        self._damage(values)
-        columns = Column("name"), Column("value")
-        rows = ((safe(each["name"]), safe(each["value"])) for each in values["list"])
-        self._printer.table(columns, rows)
+        print_inode(self._printer, values)
 
     def _inode_line(self, values: Values) -> None:
         """One inode of the dump, on one line."""
@@ -160,7 +137,7 @@ class Report:
         self._line(
             f"{ino:>5}  {permissions}  {said['nlink']:>5}  {owner:<9}  {said['size']:>10}  ",
             f"{said['blocks']:>6}  {_pieces_text(values):<22}  ",
-            *_name_spans(values),
+            *name_spans(values),
             ("(the journal)", "minor") if values["reserved"] else "",
         )
 
@@ -171,20 +148,16 @@ class Report:
         )
         self._printer.table(_FIELD_COLUMNS, rows)
 
-    def _damage(self, values: Values) -> None:
-        if values["damage"]:
-            self._line((f"damaged: {safe(values['damage'])}", "damage"))
-
     # -- directories and blocks -----------------------------------------------
 
     def directory(self, values: Values) -> None:
         """Its sectors and records in the order of the disk."""
         self._line(
             ("directory ", "title"),
-            *_name_spans(values),
+            *name_spans(values),
             f" (inode {values['ino']}), {values['size']} bytes",
         )
-        self._damage(values)
+        print_damage(self._printer, values)
         columns = (
             Column("block", right=True),
             Column("sector", right=True),
@@ -245,48 +218,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else plural}"
 
 
-def _state(values: Values) -> str:
-    """In a few words, what an inode is."""
-    if values["reserved"]:
-        return "the journal" if values["type"] else "reserved"
-    if values["type"] is None:
-        return "free, never used"
-    if not values["in_use"]:
-        return f"{values['type']}, deleted"
-    if not values["fields"]["nlink"]["value"]:
-        return f"{values['type']}, removed while open"
-    return f"{values['type']}, in use"
-
-
-def _name_spans(values: Values) -> Iterator[Span]:
-    """A path, and where a link leads; nothing for what has no name."""
-    if values["path"] is not None:
-        style = {"directory": "directory", "symbolic link": "link"}
-        yield safe(values["path"]), style.get(values.get("type", "directory"), "title")
-    if values.get("target") is not None:
-        yield f" -> {safe(values['target'])}"
-
-
 def _field_text(field: Values) -> str:
     """A value for people; a time has its number of ns behind it."""
     text, value = str(field["text"]), field["value"]
     is_time = isinstance(value, int) and text.endswith("Z")
     return f"{text} ({value})" if is_time else text
-
-
-def _piece_row(piece: Values) -> list[Cell]:
-    """A row of the block list; an indirect block holds no file block itself."""
-    if piece["role"] == "indirect":
-        text = f"{piece['through']}: a block of pointers{_below(piece['level'])}"
-        return ["", str(piece["block"]), (text, "minor")]
-    file_blocks = _span(piece["file_block"], piece["count"])
-    if piece["role"] == "hole":
-        return [file_blocks, ("hole", "free"), ""]
-    return [file_blocks, (_span(piece["block"], piece["count"]), "used"), piece["through"]]
-
-
-def _below(level: int) -> str:
-    return "" if level == 1 else f" to blocks of pointers ({level} levels)"
 
 
 def _inode_header() -> str:

@@ -264,6 +264,7 @@ def describe_inode(image: RawImage, ino: int) -> Values:
         "type": type_name(record.mode) if record.mode else None,
         **_target_values(image, ino, record if is_usable else None),
         "fields": inode_fields(image.inode_bytes(ino), record),
+        "hex": image.inode_bytes(ino).hex(),
         "pieces": [_piece_values(piece) for piece in pieces],
         "attributes": _attribute_values(image, ino, record if is_usable else None),
     }
@@ -298,14 +299,20 @@ def path_values(image: RawImage, ino: int) -> Values:
 
 
 def _location(image: RawImage, ino: int) -> Values:
-    """Where inode `ino` stands: byte of the table, block, offset in it (OSTEP 40.3)."""
+    """Where inode `ino` stands: byte of the table, block, offset in it (OSTEP 40.3).
+
+    And its bit in the inode bitmap: block, byte in it, bit of that byte.
+    """
     block, offset = image.geometry.inode_location(ino)
+    bit = dict(zip(("block", "byte", "bit"), image.geometry.inode_bit(ino), strict=True))
     return {
         "table_start": image.geometry.inode_table_start,
         "block_size": image.geometry.block_size,
         "table_offset": ino * INODE_SIZE,
         "block": block,
         "offset": offset,
+        "image_offset": block * image.geometry.block_size + offset,
+        "bit": bit,
     }
 
 
