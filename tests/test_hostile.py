@@ -123,6 +123,7 @@ COMMANDS: Final = (
     ["inode", "/"],
     ["inode", "7"],
     ["dir", "15"],
+    ["path", "/dir/sub/leaf"],
     ["block", "0"],
     ["block", "43"],
     ["cat", "7"],

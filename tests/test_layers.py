@@ -95,6 +95,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.filesystem": ("vsfs.filecalls",),
     "vsfs.describe": ("vsfs.rawimage",),
     "vsfs.describe_owner": ("vsfs.describe",),
+    "vsfs.describe_path": ("vsfs.describe",),
     "vsfs.describe_uses": ("vsfs.describe_owner",),
     "vsfs.describe_layout": ("vsfs.describe_uses",),
     "vsfs.describe_where": ("vsfs.describe", "vsfs.blockmap"),
@@ -126,7 +127,9 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.inspect_journal": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_pointers": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_inode": ("vsfs_tools.inspect_pointers",),
+    "vsfs_tools.inspect_path": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_text": (
+        "vsfs_tools.inspect_path",
         "vsfs_tools.inspect_inode",
         "vsfs_tools.inspect_layout",
         "vsfs_tools.inspect_blocks",
@@ -155,6 +158,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.inspect_pictures": (
         "vsfs.describe_block",
         "vsfs.describe_layout",
+        "vsfs.describe_path",
         "vsfs_tools.inspect_arguments",
     ),
     "vsfs_tools.inspect": (

@@ -159,6 +159,7 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
         lambda report, values: report.bitmaps(values),
     ),
     "inode": PICTURES["inode"],
+    "path": PICTURES["path"],
     "block": PICTURES["block"],
     "dir": _Command(
         "the records of a directory, free ones too",

@@ -6,11 +6,12 @@ Each imports what it needs when it is called: start-up is to stay light.
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Final
 
 from vsfs.rawimage import RawImage
 
-from .inspect_arguments import INODE, Command, Values, locate, number
+from .inspect_arguments import INODE, Command, UsageError, Values, locate, number
 
 
 def _layout_words(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,18 @@ def _inode(image: RawImage, arguments: argparse.Namespace) -> Values:
     return describe_inode(image, locate(image, arguments.what))
 
 
+def _path_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="/PATH")
+
+
+def _path(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_path import describe_path  # noqa: PLC0415
+
+    if not arguments.what.startswith("/"):
+        raise UsageError(f"{arguments.what!r} is no path, which starts with /")
+    return describe_path(image, os.fsencode(arguments.what))
+
+
 def _block(image: RawImage, arguments: argparse.Namespace) -> Values:
     from vsfs.describe_block import describe_block  # noqa: PLC0415
 
@@ -53,6 +66,13 @@ PICTURES: Final[dict[str, Command]] = {
         _inode,
         lambda report, values: report.inode(values),
         _inode_words,
+    ),
+    "path": Command(
+        "a walk along a path, and each block that it reads",
+        "/PATH",
+        _path,
+        lambda report, values: report.path(values),
+        _path_words,
     ),
     "block": Command(
         "a block: whose it is, and its bytes with their meaning",

@@ -16,6 +16,7 @@ from .inspect_inode import name_spans, print_damage, print_inode
 from .inspect_journal import print_journal
 from .inspect_layout import print_layout
 from .inspect_output import Cell, Column, Printer, Span, safe
+from .inspect_path import print_path
 
 Values = dict[str, Any]
 
@@ -121,6 +122,10 @@ class Report:
     def inode(self, values: Values) -> None:
         """Where it stands, every field, and where its contents are."""
         print_inode(self._printer, values)
+
+    def path(self, values: Values) -> None:
+        """The walk, step by step, and what it costs."""
+        print_path(self._printer, values)
 
     def _inode_line(self, values: Values) -> None:
         """One inode of the dump, on one line."""

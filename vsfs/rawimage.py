@@ -57,7 +57,7 @@ from vsfs.validate import check_inode, check_superblock
 
 _CACHED_BLOCKS: Final = 128  # 8 MiB of the largest blocks
 _CHUNK: Final = 1 << 20  # bytes of a file read at a time
-_MAX_LINKS: Final = 40  # symbolic links on one path, as in Linux
+MAX_LINKS: Final = 40  # symbolic links on one path, as in Linux
 _MAX_TARGET: Final = 4096  # bytes of a link's target that are read (PATH_MAX)
 _MAX_DEPTH: Final = 2048  # components of the longest path of 4096 bytes
 _ONES: Final = re.compile("1+")
@@ -415,7 +415,7 @@ class RawImage:
         Symbolic links on the way are followed, the last one only with `follow`.
         Raises NotThere (ENOENT), Corrupt (EUCLEAN).
         """
-        todo, current, links = _split(path), ROOT_INO, 0
+        todo, current, links = split_path(path), ROOT_INO, 0
         while todo:
             ino = self._step(current, todo.pop(), path)
             record = self.inode(ino)
@@ -423,10 +423,10 @@ class RawImage:
                 current = ino
                 continue
             links += 1
-            if links > _MAX_LINKS:
-                raise NotThere(f"{shown(path)} leads through more than {_MAX_LINKS} symbolic links")
+            if links > MAX_LINKS:
+                raise NotThere(f"{shown(path)} leads through more than {MAX_LINKS} symbolic links")
             target = self.target(ino, record)
-            todo += _split(target)
+            todo += split_path(target)
             if target.startswith(b"/"):
                 current = ROOT_INO
         return current
@@ -527,7 +527,7 @@ def _children(ino: int, names: dict[bytes, int]) -> Iterator[tuple[int, bytes, i
         yield ino, name, child, index == len(kept)
 
 
-def _split(path: bytes) -> list[bytes]:
+def split_path(path: bytes) -> list[bytes]:
     """The components of a path, last one first, so that pop() walks it."""
     return [name for name in reversed(path.split(b"/")) if name]
 

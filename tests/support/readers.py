@@ -19,6 +19,7 @@ from vsfs import describe
 from vsfs.describe_block import describe_block
 from vsfs.describe_fragments import describe_fragments
 from vsfs.describe_layout import describe_image, describe_layout
+from vsfs.describe_path import describe_path
 from vsfs.device import Kind, MemoryDevice
 from vsfs.errors import VsfsError
 from vsfs.mkfs import require_unused
@@ -177,6 +178,7 @@ def described(device: vsfs.BlockDevice) -> int:
         describe.describe_tree,
         describe_fragments,
         describe_image,
+        lambda image: describe_path(image, b"/dir/sub/leaf"),
         lambda image: describe.describe_bitmap(image, "inode"),
         lambda image: describe.describe_bitmap(image, "data"),
     ):

@@ -43,6 +43,8 @@ COMMANDS = [
     ["inode", "0"],
     ["inode", "/foo/large"],
     ["inode", "/"],
+    ["path", "/foo/large"],
+    ["path", "/soft/nowhere"],
     ["block", "0"],
     ["block", "1"],
     ["block", "2"],
@@ -326,7 +328,15 @@ def test_what_is_not_there_is_said_in_one_sentence(
 
 @pytest.mark.parametrize(
     "command",
-    [["bogus"], ["inode"], ["inode", "foo"], ["block", "-1"], ["block", "/foo"], ["bitmap", "x"]],
+    [
+        ["bogus"],
+        ["path", "foo"],
+        ["inode"],
+        ["inode", "foo"],
+        ["block", "-1"],
+        ["block", "/foo"],
+        ["bitmap", "x"],
+    ],
     ids=" ".join,
 )
 def test_a_wrong_command_line_is_status_2(
