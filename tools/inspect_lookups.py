@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from vsfs.device import FileDevice
 from vsfs.errors import Corrupt
@@ -84,6 +86,70 @@ def _fields(_: RawImage, arguments: argparse.Namespace) -> Values:
     return describe_fields(arguments.what)
 
 
+def _list_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-l", dest="long", action="store_true", help="mode, links, owner, size")
+    parser.add_argument("--deleted", action="store_true", help="removed names, too")
+    parser.add_argument("what", nargs="?", metavar=INODE, default="/")
+
+
+def _list(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_list import describe_list  # noqa: PLC0415
+
+    ino = locate(image, arguments.what)
+    return {"long": arguments.long, **describe_list(image, ino, deleted=arguments.deleted)}
+
+
+def _show_list(report: Report, values: Values) -> None:
+    _show("ls -l" if values["long"] else "ls")(report, values)
+
+
+def _status(image: RawImage, arguments: argparse.Namespace) -> Values:
+    from vsfs.describe_list import describe_status  # noqa: PLC0415
+
+    return describe_status(image, locate(image, arguments.what))
+
+
+def _deleted(image: RawImage, _: argparse.Namespace) -> Values:
+    from vsfs.describe_deleted import describe_deleted  # noqa: PLC0415
+
+    return describe_deleted(image)
+
+
+def _recover_words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-f", "--force", action="store_true", help="write over a file OUT")
+    parser.add_argument("what", metavar="N", help="the number of a free inode")
+    parser.add_argument("out", metavar="OUT", help="the file to write")
+
+
+def _recover(image: RawImage, arguments: argparse.Namespace) -> Values:
+    """Write OUT, sparse where nothing can be had back; the description says what was."""
+    from vsfs.describe_deleted import describe_recovery, recovered  # noqa: PLC0415
+
+    ino = number(arguments.what, "no inode number in decimal")
+    values = describe_recovery(image, ino)
+    parts = recovered(image, ino)
+    first = next(parts, None)
+    if first is None and values["blocks"]:
+        raise NotThere(f"nothing of inode {ino} is left: its blocks were reused")
+    written = 0
+    with _new_file(arguments.out, arguments.image, force=arguments.force) as file:
+        for offset, content in itertools.chain(() if first is None else (first,), parts):
+            file.seek(offset)
+            written += file.write(content)
+        file.truncate(values["size"])
+    return {**values, "out": arguments.out, "written": written}
+
+
+def _new_file(path: str, image: str, *, force: bool) -> BinaryIO:
+    """Opened for writing; one that is there only by `force`, and never the image itself."""
+    if force and os.path.exists(path) and os.path.samefile(path, image):
+        raise UsageError(f"{path} is the image itself; choose another file to write to")
+    try:
+        return open(path, "wb" if force else "xb")
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists; choose another file, or write over it with -f") from error
+
+
 def _show(name: str) -> Callable[[Report, Values], None]:
     """Prints what the command `name` describes."""
 
@@ -121,6 +187,32 @@ LOOKUPS: Final[dict[str | None, Command]] = {
         _diff,
         _show("diff"),
         _diff_words,
+    ),
+    "ls": Command(
+        "the names of a directory; -l: all of them, --deleted: removed ones",
+        "[-l] [N|/PATH]",
+        _list,
+        _show_list,
+        _list_words,
+    ),
+    "stat": Command(
+        "an inode as stat(1) shows it",
+        INODE,
+        _status,
+        _show("stat"),
+    ),
+    "deleted": Command(
+        "removed names and free inodes that can still be read",
+        None,
+        _deleted,
+        _show("deleted"),
+    ),
+    "recover": Command(
+        "write to OUT what a free inode's pointers still reach",
+        "N OUT",
+        _recover,
+        _show("recover"),
+        _recover_words,
     ),
     "usage": Command(
         "what fills the disk: by region, role and file",

@@ -262,7 +262,7 @@ def describe_inode(image: RawImage, ino: int) -> Values:
         "reserved": ino <= JOURNAL_INO,
         "damage": damage,
         "type": type_name(record.mode) if record.mode else None,
-        **_target_values(image, ino, record if is_usable else None),
+        **target_values(image, ino, record if is_usable else None),
         "fields": inode_fields(image.inode_bytes(ino), record),
         "hex": image.inode_bytes(ino).hex(),
         "pieces": [_piece_values(piece) for piece in pieces],
@@ -316,7 +316,7 @@ def _location(image: RawImage, ino: int) -> Values:
     }
 
 
-def _target_values(image: RawImage, ino: int, record: InodeRecord | None) -> Values:
+def target_values(image: RawImage, ino: int, record: InodeRecord | None) -> Values:
     """What a symbolic link names; None for anything else."""
     target = None
     if record is not None and stat.S_ISLNK(record.mode):
@@ -419,7 +419,7 @@ def _tree_entries(image: RawImage) -> Iterator[Values]:
             "ino": node.ino,
             **name_values(node.name),
             "type": type_name(node.record.mode) if node.record else None,
-            **_target_values(image, node.ino, node.record),
+            **target_values(image, node.ino, node.record),
             "is_last": node.is_last,
             "damage": node.damage,
         }

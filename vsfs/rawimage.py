@@ -19,6 +19,7 @@ one place only, however many pointers lead to it.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import stat
@@ -152,6 +153,15 @@ class RawImage:
         self.block: Callable[[int], bytes] = functools.lru_cache(_CACHED_BLOCKS)(self._read)
         #: Indirect block -> the one place (inode, level, file block) it is followed from.
         self._claims: dict[int, tuple[int, int, int]] = {}
+
+    def apart(self) -> RawImage:
+        """The same image, in which every indirect block may be followed from anywhere again.
+
+        For inodes that are free: what they once had may be another's now.
+        """
+        twin = copy.copy(self)
+        twin._claims = {}
+        return twin
 
     def _read(self, block_no: int) -> bytes:
         """The bytes of a block, from memory if it was read lately."""
@@ -418,8 +428,10 @@ class RawImage:
         todo, current, links = split_path(path), ROOT_INO, 0
         while todo:
             ino = self._step(current, todo.pop(), path)
+            if not (todo or follow):
+                return ino  # damaged or not
             record = self.inode(ino)
-            if not stat.S_ISLNK(record.mode) or not (todo or follow):
+            if not stat.S_ISLNK(record.mode):
                 current = ino
                 continue
             links += 1
