@@ -127,6 +127,13 @@ COMMANDS: Final = (
     ["block", "0"],
     ["block", "43"],
     ["cat", "7"],
+    ["owner", "43"],
+    ["names", "7"],
+    ["where", "7", "50000"],
+    ["ls", "-l", "--deleted"],
+    ["stat", "7"],
+    ["deleted"],
+    ["usage"],
 )
 
 

@@ -17,9 +17,15 @@ import vsfs
 from tests.support.images import Clock
 from vsfs import describe
 from vsfs.describe_block import describe_block
+from vsfs.describe_deleted import describe_deleted, describe_recovery, recovered
+from vsfs.describe_diff import describe_diff
 from vsfs.describe_fragments import describe_fragments
 from vsfs.describe_layout import describe_image, describe_layout
+from vsfs.describe_list import describe_list, describe_status
+from vsfs.describe_owner import describe_names, describe_owner
 from vsfs.describe_path import describe_path
+from vsfs.describe_usage import describe_usage
+from vsfs.describe_where import describe_where
 from vsfs.device import Kind, MemoryDevice
 from vsfs.errors import VsfsError
 from vsfs.mkfs import require_unused
@@ -179,6 +185,8 @@ def described(device: vsfs.BlockDevice) -> int:
         describe_fragments,
         describe_image,
         lambda image: describe_path(image, b"/dir/sub/leaf"),
+        describe_usage,
+        describe_deleted,
         lambda image: describe.describe_bitmap(image, "inode"),
         lambda image: describe.describe_bitmap(image, "data"),
     ):
@@ -189,11 +197,28 @@ def described(device: vsfs.BlockDevice) -> int:
             describe.describe_directory,
             describe.describe_file,
             describe_fragments,
+            describe_names,
+            describe_status,
+            lambda image, ino: describe_list(image, ino, deleted=True),
+            describe_recovery,
+            lambda image, ino: {"parts": (content.hex() for _, content in recovered(image, ino))},
+            lambda image, ino: describe_where(image, ino, 5000 * ino),
         ):
             count += _count(tried(_drained, describe_one, image, ino))
     for block in _some(image.geometry.block_count, 16):
         count += _count(tried(_drained, describe_block, image, block))
-    return count
+        count += _count(tried(_drained, describe_owner, image, block))
+    return count + _compared(device, image)
+
+
+def _compared(device: vsfs.BlockDevice, image: RawImage) -> int:
+    """The difference of the image and one with the same superblock and no sense behind it."""
+    head = image.geometry.block_size
+    data = device.read(0, device.size)
+    other = tried(RawImage, MemoryDevice(bytearray(data[:head] + data[head:][::-1])))
+    if isinstance(other, OSError):
+        return 0
+    return _count(tried(_drained, describe_diff, other, image))
 
 
 def _some(count: int, most: int) -> Iterator[int]:
