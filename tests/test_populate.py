@@ -26,10 +26,10 @@ import vsfs
 from tests.support.images import blank, image_of, mount, sound
 from tests.support.mounts import tree
 from tests.support.rawwalk import walk
+from vsfs.copying import CannotCopy, Copier
 from vsfs.errors import NoSpace, NotVsfs
 from vsfs.mkfs import format_image, plan
 from vsfs.populate import (
-    CannotCopy,
     Needs,
     Populator,
     directory_blocks,
@@ -520,15 +520,15 @@ def test_a_file_that_vanishes_is_named_and_the_image_that_was_there_is_unused(
     for name in ("a", "b"):
         (folder / name).write_bytes(b"x" * 50_000)
     image.write_bytes(bytes(256 * KIB) if not force else b"old" * 100_000)
-    real = Populator._contents
+    real = Copier.contents
 
-    def contents(populator: Populator, path: bytes, source: bytes) -> None:
+    def contents(copier: Copier, path: bytes, source: bytes, how: int) -> None:
         if path == b"/b":
             (folder / "b").unlink()
-        real(populator, path, source)
+        real(copier, path, source, how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Populator, "_contents", contents)
+        patch.setattr(Copier, "contents", contents)
         assert refused(capsys, *force, "-d", folder, image) == (
             f"mkfs.vsfs: {image} cannot be filled: {folder}/b vanished while it was being copied; "
             "try again when nothing changes the files\n"
@@ -565,14 +565,14 @@ def test_a_file_that_cannot_be_read_is_named_before_anything_is_written(
 def test_any_other_error_of_a_file_is_told_with_its_name(
     folder: Path, image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Populator._stretch
+    real = Copier._stretch
 
     def fails(*arguments: Any) -> None:
         real(*arguments)
         raise OSError(errno.EIO, "Input/output error")
 
     (folder / "file").write_text("x")
-    monkeypatch.setattr(Populator, "_stretch", fails)
+    monkeypatch.setattr(Copier, "_stretch", fails)
     message = refused(capsys, "-d", folder, image)
     assert f"{folder}/file cannot be copied: Input/output error" in message
     assert not image.exists()
@@ -585,7 +585,7 @@ def test_a_full_disk_below_the_image_is_not_blamed_on_a_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     (folder / "file").write_text("x")
-    monkeypatch.setattr(Populator, "_stretch", no_space)
+    monkeypatch.setattr(Copier, "_stretch", no_space)
     message = refused(capsys, "-d", folder, image)
     assert message == f"mkfs.vsfs: {image}: no space is left on the disk that it lies on\n"
     assert not image.exists()

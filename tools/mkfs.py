@@ -244,7 +244,7 @@ def _fill(arguments: argparse.Namespace, identity: Identity, *, stable_times: bo
 @contextlib.contextmanager
 def _about_the_files(arguments: argparse.Namespace) -> Iterator[None]:
     """Errors while the files for -d are measured or copied, as sentences of the command."""
-    from vsfs.populate import CannotCopy  # noqa: PLC0415
+    from vsfs.copying import CannotCopy  # noqa: PLC0415
 
     try:
         yield

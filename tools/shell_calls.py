@@ -13,7 +13,7 @@ from vsfs.describe import describe_inode
 from vsfs.rawimage import RawImage
 
 from .inspect_text import Report
-from .shell_commands import BadUse, Group, Session, exactly, number
+from .shell_commands import BadUse, Group, Session, exactly, number, octal
 from .shell_strace import WHENCE, parse_flags, quoted
 
 COMMANDS: Final = Group("System calls on descriptors", are_calls=True)
@@ -142,18 +142,6 @@ def inode(session: Session, words: list[str]) -> None:
     if not 0 < ino < image.geometry.inode_count:
         raise BadUse(f"inodes are numbered 1 to {image.geometry.inode_count - 1}")
     Report(session.printer, os.path.basename(session.image)).inode(describe_inode(image, ino))
-
-
-def octal(text: str) -> int:
-    """A mode in octal; raises BadUse.
-
-    >>> octal("644") == octal("0644") == 0o644
-    True
-    """
-    digits = text.removeprefix("0o")
-    if not digits or set(digits) - set("01234567") or int(digits, 8) > 0o7777:
-        raise BadUse(f"{text!r} is no mode; write it in octal, such as 0644")
-    return int(digits, 8)
 
 
 def unescaped(text: str) -> bytes:

@@ -20,12 +20,15 @@ import contextlib
 import getopt
 import io
 import os
+import posixpath
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
 import vsfs
+from vsfs.copying import Calls
 from vsfs.process import Call, ProcessTable
 
 from .inspect_output import PlainPrinter, Printer, RichPrinter
@@ -215,3 +218,40 @@ def number(text: str, what: str = "a number") -> int:
         return int(text, 0)
     except ValueError:
         raise BadUse(f"{text!r} is not {what}") from None
+
+
+def octal(text: str) -> int:
+    """A mode in octal; raises BadUse.
+
+    >>> octal("644") == octal("0644") == 0o644
+    True
+    """
+    digits = text.removeprefix("0o")
+    if not digits or set(digits) - set("01234567") or int(digits, 8) > 0o7777:
+        raise BadUse(f"{text!r} is no mode; write it in octal, such as 0644")
+    return int(digits, 8)
+
+
+def inside(calls: Calls, paths: list[str]) -> list[tuple[str, str]]:
+    """(Source, target) of what ``cp`` and ``mv`` are told: into a directory, if that is last.
+
+    `calls` are those of where the target is.  Raises BadUse, and Trouble for several
+    sources without a directory.
+    """
+    *sources, target = paths if len(paths) > 1 else some([])
+    if is_directory(calls, target):
+        return [
+            (source, posixpath.join(target, posixpath.basename(source.rstrip("/"))))
+            for source in sources
+        ]
+    if len(sources) > 1:
+        raise Trouble(f"{target} is no directory, so it has no room for several files")
+    return [(sources[0], target)]
+
+
+def is_directory(calls: Calls, path: str) -> bool:
+    """Whether there is a directory, or a link to one."""
+    try:
+        return stat.S_ISDIR(calls.stat(path).st_mode)
+    except OSError:
+        return False

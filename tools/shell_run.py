@@ -13,7 +13,7 @@ from typing import Final
 import vsfs
 from vsfs.errors import Corrupt, VsfsError
 
-from . import shell_calls, shell_files, shell_processes
+from . import shell_calls, shell_copy, shell_files, shell_processes
 from .inspect_output import safe
 from .messages import explain, fail
 from .shell_commands import BadUse, Command, Group, Session, Trouble, exactly
@@ -27,6 +27,7 @@ _NOT_FOUND: Final = 127  # as in sh
 SHELL: Final = Group("Shell")
 GROUPS: Final = [
     shell_files.COMMANDS,
+    shell_copy.COMMANDS,
     shell_calls.COMMANDS,
     shell_processes.COMMANDS,
     SHELL,

@@ -1,12 +1,8 @@
 """Copying a tree of the host into an image (mkfs.vsfs -d).
 
-Everything that an inode can hold comes along: modes, owners, times to the
-nanosecond, extended attributes, hard links, symbolic links, devices, fifos, and
-holes as holes.  Names are taken in sorted order, so the same tree gives the same
-image.
-
-All or nothing: :func:`measure` says beforehand what a tree takes, to the last
-block, so that one that does not fit is refused before anything is written; and
+``copying`` does the copying; this adds that the same tree gives the same image, and
+that it is all or nothing: :func:`measure` says beforehand what a tree takes, to the
+last block, so that one that does not fit is refused before anything is written; and
 :func:`fill` writes the superblock last, as ``mkfs`` does, so that a tree that
 changed in between leaves no half-filled filesystem behind.  The usual sequence::
 
@@ -19,28 +15,34 @@ changed in between leaves no half-filled filesystem behind.  The usual sequence:
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from vsfs.copying import (
+    CannotCopy,
+    Copier,
+    Entry,
+    Keep,
+    Tree,
+    kept_attributes,
+    naming,
+    opened,
+    shown,
+    stretches,
+)
 from vsfs.device import BytesLike, FileDevice, Kind, PatchedDevice
-from vsfs.errors import VsfsError
 from vsfs.filesystem import FileSystem
 from vsfs.layout import (
-    ATTRIBUTES_SIZE,
     DIRECT_POINTERS,
     INDIRECT_LEVELS,
     INLINE_SIZE,
-    MAX_BLOCK_SIZE,
-    NAMESPACES,
     RESERVED_INODES,
     SECTOR_SIZE,
     SUPERBLOCK_SIZE,
     Geometry,
-    attribute_size,
     ceil_div,
     record_size,
 )
@@ -48,8 +50,6 @@ from vsfs.mkfs import place_journal
 from vsfs.validate import check_superblock
 from vsfs.walk import Credentials
 
-_COPY_SIZE: Final = 1 << 20  # bytes read from the host at a time
-_PERMISSIONS: Final = 0o7777
 #: Files between two commits: fewer than make the cache commit by itself, perhaps
 #: between two attributes of one file, which would then take two blocks for a while.
 _COMMIT_EVERY: Final = 512
@@ -57,178 +57,6 @@ _COMMIT_EVERY: Final = 512
 _TRIES: Final = 8
 #: ``mkfs`` takes an image for unused when so many bytes at either end are zero.
 _ENDS: Final = 64 * 1024
-#: Errors of the host's disk that the image lies on, not of the file being copied.
-_OF_THE_IMAGE: Final = (errno.ENOSPC, errno.EDQUOT)
-
-
-class CannotCopy(VsfsError):
-    """EIO: a file of the tree cannot be read, or the image cannot hold it.
-
-    The sentence starts with the file's path; the cause is what the host said.
-    """
-
-    code = errno.EIO
-
-
-# -- the tree ------------------------------------------------------------------
-
-
-class _Entry(NamedTuple):
-    """A file of the host's tree, and where it goes."""
-
-    path: bytes  # in the image
-    source: bytes
-    status: os.stat_result
-    linked: bytes | None  # the path in the image of an earlier name of the same file
-    names: tuple[bytes, ...]  # in a directory, sorted
-
-
-class _Tree:
-    """Walks a host directory; both what is measured and what is copied is this.
-
-    `image` is left out where it lies in the tree itself: it is known by its device
-    and inode number, whatever its name there.  (Refusing would be no help to
-    somebody who runs ``mkfs.vsfs -d . disk.img``; tar leaves its archive out, too.)
-    """
-
-    def __init__(self, top: bytes, image: str | os.PathLike[str] | None) -> None:
-        self.left_out: bytes | None = None  # where the image was come upon
-        self._top = top
-        self._image: tuple[int, int] | None = None
-        if image is not None:
-            with contextlib.suppress(FileNotFoundError):  # it is still to be made
-                status = os.stat(image)
-                if stat.S_ISREG(status.st_mode):  # the node of a block device holds no blocks
-                    self._image = status.st_dev, status.st_ino
-
-    def __iter__(self) -> Iterator[tuple[_Entry, bool]]:
-        """(Entry, False) for each file, the top first; (entry, True) behind a directory's last.
-
-        No recursion: a tree may be deeper than Python's stack.
-        """
-        linked: dict[tuple[int, int], bytes] = {}  # host (device, inode) -> our path
-        above: list[tuple[_Entry, Iterator[bytes]]] = []
-        path, source = b"/", self._top
-        while True:
-            entry = self._entry(path, source, linked)
-            yield entry, False
-            if stat.S_ISDIR(entry.status.st_mode):
-                above.append((entry, iter(entry.names)))
-            while True:
-                if not above:
-                    return
-                entry, names = above[-1]
-                name = next(names, None)
-                if name is not None:
-                    break
-                above.pop()
-                yield entry, True
-            path, source = os.path.join(entry.path, name), os.path.join(entry.source, name)
-
-    def _entry(self, path: bytes, source: bytes, linked: dict[tuple[int, int], bytes]) -> _Entry:
-        with _naming(source):
-            status = os.lstat(source)
-            if stat.S_ISDIR(status.st_mode):
-                return _Entry(path, source, status, None, self._names(source))
-        if status.st_nlink == 1:
-            return _Entry(path, source, status, None, ())
-        first = linked.setdefault((status.st_dev, status.st_ino), path)
-        return _Entry(path, source, status, None if first == path else first, ())
-
-    def _names(self, source: bytes) -> tuple[bytes, ...]:
-        with os.scandir(source) as entries:
-            return tuple(sorted(entry.name for entry in entries if not self._is_image(entry)))
-
-    def _is_image(self, entry: os.DirEntry[bytes]) -> bool:
-        if self._image is None or entry.inode() != self._image[1]:
-            return False
-        if entry.stat(follow_symlinks=False).st_dev != self._image[0]:
-            return False
-        self.left_out = entry.path
-        return True
-
-
-@contextlib.contextmanager
-def _naming(source: bytes) -> Iterator[None]:
-    """Errors about a file of the tree say which one: as CannotCopy."""
-    try:
-        yield
-    except VsfsError:
-        raise
-    except OSError as error:
-        if error.errno in _OF_THE_IMAGE:
-            raise
-        raise CannotCopy(f"{_shown(source)} {_trouble(error)}") from error
-
-
-def _trouble(error: OSError) -> str:
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
-        return "vanished while it was being copied; try again when nothing changes the files"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "cannot be read by you; try as root, or leave it out"
-    return f"cannot be copied: {error.strerror}"
-
-
-def _shown(name: bytes) -> str:
-    """A path or name for a message, on one line."""
-    text = os.fsdecode(name)
-    return text if text.isprintable() else repr(text)
-
-
-@contextlib.contextmanager
-def _opened(source: bytes) -> Iterator[int]:
-    # what was a file when it was looked at may be a link or a fifo by now
-    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _stretches(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """The parts of a host file that are not holes: (start, end) in bytes."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-            end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # a filesystem that does not know, such as sysfs
-                start, end = end, size
-            elif error.errno == errno.ENXIO:  # only a hole up to the end
-                return
-            else:
-                raise
-        yield start, end
-
-
-def _kept_attributes(source: bytes, block_size: int) -> dict[str, bytes]:
-    """The extended attributes of a host file that VSFS has a place for.
-
-    Raises CannotCopy, with the name of the largest, if they do not fit into a block.
-    """
-    try:
-        names = os.listxattr(source, follow_symlinks=False)
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:  # the host's filesystem has none
-            raise
-        return {}
-    found = {
-        name: os.getxattr(source, name, follow_symlinks=False)
-        for name in names
-        if os.fsencode(name).startswith(NAMESPACES)
-    }
-    sizes = {name: attribute_size(os.fsencode(name), value) for name, value in found.items()}
-    size = ATTRIBUTES_SIZE + sum(sizes.values())
-    if sizes and size > block_size:
-        largest = _shown(os.fsencode(max(sizes, key=sizes.__getitem__)))
-        larger = 1 << (size - 1).bit_length()
-        raise CannotCopy(
-            f"{_shown(source)} has attributes of {size} bytes ({largest} is the largest), "
-            f"and all must fit into a block of {block_size}; "
-            + (f"-b {larger} makes them fit" if larger <= MAX_BLOCK_SIZE else "no block is enough")
-        )
-    return found
 
 
 # -- measuring -----------------------------------------------------------------
@@ -284,19 +112,19 @@ def measure(
     nobody changes the tree.  Raises CannotCopy (EIO) for what cannot be read, for
     a file that is too large, and for attributes that do not fit.
     """
-    tree = _Tree(os.fsencode(source), image)
+    tree = Tree(os, os.fsencode(source), image=image)
     inodes = blocks = 0
     for entry, is_left in tree:
         if is_left or entry.linked is not None:
             continue
         inodes += 1
-        with _naming(entry.source):
+        with naming(entry.source):
             blocks += _contents_blocks(entry, geometry)
-            blocks += bool(_kept_attributes(entry.source, geometry.block_size))
+            blocks += bool(kept_attributes(os, entry.source, geometry.block_size))
     return Needs(inodes - 1, blocks - 1, tree.left_out)
 
 
-def _contents_blocks(entry: _Entry, geometry: Geometry) -> int:
+def _contents_blocks(entry: Entry, geometry: Geometry) -> int:
     """Blocks for the contents of a file, its indirect ones included."""
     mode, block_size = entry.status.st_mode, geometry.block_size
     if stat.S_ISDIR(mode):
@@ -306,14 +134,14 @@ def _contents_blocks(entry: _Entry, geometry: Geometry) -> int:
         return file_blocks([(0, length)], geometry) if length > INLINE_SIZE else 0
     if not stat.S_ISREG(mode):
         return 0
-    with _opened(entry.source) as fd:
+    with opened(os, entry.source) as fd:
         size = os.fstat(fd).st_size
         if size > geometry.max_file_size:
             raise CannotCopy(
-                f"{_shown(entry.source)} is too large: it has {size} bytes, and with blocks of "
+                f"{shown(entry.source)} is too large: it has {size} bytes, and with blocks of "
                 f"{block_size} a file has at most {geometry.max_file_size}"
             )
-        return file_blocks(_stretches(fd, size), geometry)
+        return file_blocks(stretches(os, fd, size), geometry)
 
 
 def file_blocks(stretches: Iterable[tuple[int, int]], geometry: Geometry) -> int:
@@ -414,8 +242,14 @@ class Populator:
         on_file: Callable[[bytes], object] = lambda _path: None,
     ) -> None:
         self._fs = fs
-        self._tree = _Tree(os.fsencode(source), image)
-        self._stable_times = stable_times
+        self._tree = Tree(os, os.fsencode(source), image=image)
+        self._copier = Copier(
+            os,
+            fs,
+            Keep.EVERYTHING,
+            block_size=fs.volume.geometry.block_size,
+            stable_times=stable_times,
+        )
         self._on_file = on_file
 
     def run(self) -> None:
@@ -428,62 +262,13 @@ class Populator:
         for number, (entry, is_left) in enumerate(self._tree):
             if number and not is_left:
                 self._on_file(entry.source)
-            with _naming(entry.source):
+            with naming(entry.source):
                 if is_left:
-                    self._attributes(entry)  # last: adding names changed its times
+                    self._copier.attributes(entry)  # last: adding names changed its times
                 elif number:  # the root directory is there
-                    self._make(entry)
+                    self._copier.make(entry)
             if number % _COMMIT_EVERY == _COMMIT_EVERY - 1:
                 self._fs.sync()
-
-    def _make(self, entry: _Entry) -> None:
-        fs, path, mode = self._fs, entry.path, entry.status.st_mode
-        if stat.S_ISDIR(mode):
-            fs.mkdir(path)
-            return
-        if entry.linked is not None:
-            fs.link(entry.linked, path)
-            return
-        if stat.S_ISREG(mode):
-            self._contents(path, entry.source)
-        elif stat.S_ISLNK(mode):
-            fs.symlink(os.readlink(entry.source), path)
-        else:
-            fs.mknod(path, mode, entry.status.st_rdev)
-        self._attributes(entry)
-
-    def _contents(self, path: bytes, source: bytes) -> None:
-        fs = self._fs
-        with _opened(source) as file:
-            fd = fs.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
-            try:
-                size = os.fstat(file).st_size
-                for start, end in _stretches(file, size):
-                    self._stretch(fd, file, start, end)
-                fs.ftruncate(fd, size)
-            finally:
-                fs.close(fd)
-
-    def _stretch(self, fd: int, source: int, start: int, end: int) -> None:
-        while start < end:
-            content = os.pread(source, min(_COPY_SIZE, end - start), start)
-            if not content:
-                return  # the file became shorter while it was copied
-            written = self._fs.pwrite(fd, content, start)
-            start += written
-            if written < len(content):  # the next write says why: no space
-                self._fs.pwrite(fd, content[written:], start)
-
-    def _attributes(self, entry: _Entry) -> None:
-        fs, path, status = self._fs, entry.path, entry.status
-        fs.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
-        if not stat.S_ISLNK(status.st_mode):
-            fs.chmod(path, status.st_mode & _PERMISSIONS)
-        kept = _kept_attributes(entry.source, fs.volume.geometry.block_size)
-        for name, value in kept.items():
-            fs.setxattr(path, name, value, follow_symlinks=False)
-        atime = status.st_mtime_ns if self._stable_times else status.st_atime_ns
-        fs.utime(path, ns=(atime, status.st_mtime_ns), follow_symlinks=False)
 
 
 def fill(

@@ -73,7 +73,8 @@ def system_call(method: M) -> M:
     """Make a method of a `Caller` a system call: atomic under the volume's lock, and observed.
 
     The lock is held from the path walk to the result: in between no other thread
-    can remove a directory of the path, or move the offset.
+    can remove a directory of the path, or move the offset.  An error names the path
+    that the call was given, as those of ``os`` do.
     """
     name = _NAMES.get(method.__name__, method.__name__)
 
@@ -81,10 +82,15 @@ def system_call(method: M) -> M:
     def call(self: Caller, /, *args: Any, **kwargs: Any) -> Any:
         with self.volume.lock:
             table = self.process.table
-            if not table.observers or table.is_in_call:  # one that makes another is one call
-                return method(self, *args, **kwargs)
-            made = Call(self.process.pid, name, args, kwargs)
-            return table.observe(made, lambda: method(self, *args, **kwargs))
+            try:
+                if not table.observers or table.is_in_call:  # one that makes another is one call
+                    return method(self, *args, **kwargs)
+                made = Call(self.process.pid, name, args, kwargs)
+                return table.observe(made, lambda: method(self, *args, **kwargs))
+            except OSError as error:
+                if error.filename is None and args and isinstance(args[0], str | bytes):
+                    error.filename = args[0]
+                raise
 
     return cast(M, call)
 
