@@ -27,6 +27,8 @@ PASSES: Final = {
     6: "Pass 5: bitmaps and free counts",
     7: "Pass 6: journal and state",
 }
+#: Rules of the journal that are looked at earlier, since all else follows from it.
+_EARLY: Final = {711: 1, 714: 1, 712: 2, 713: 2}
 _SHORT: Final = 8  # bytes that are shown beside each other, before -> after
 _FOLDED: Final = 16  # bytes that are shown of a longer edit
 _FEW_EDITS: Final = 16  # of one finding, without -v
@@ -48,7 +50,8 @@ class Text:
         A question behind it says what the repair is, so here it is left out.
         """
         self._shown.add(finding)
-        self._passes(finding.rule.number // 100)
+        number = finding.rule.number
+        self._passes(_EARLY.get(number, number // 100))
         place = f" ({finding.found.place})"
         repair = "" if has_question else safe(f"; {finding.repair}")
         self._line((safe(finding.problem), "damage"), (place, "minor"), repair)
@@ -153,9 +156,11 @@ def _edit_lines(edit: Edit) -> Iterator[tuple[str, str]]:
     if len(edit.after) <= _SHORT:
         yield "edit", f"{place}: {edit.before.hex(' ')} -> {edit.after.hex(' ')}"
         return
-    yield "edit", f"{place}: {len(edit.after)} bytes"
-    yield "  before", folded(edit.before)
-    yield "  after", folded(edit.after)
+    pairs = zip(edit.before, edit.after, strict=True)
+    same = next((at for at, (before, after) in enumerate(pairs) if before != after), 0)
+    yield "edit", f"{place}: {len(edit.after)} bytes" + (f", the first {same} stay" if same else "")
+    yield "  before", folded(edit.before[same:])
+    yield "  after", folded(edit.after[same:])
 
 
 def folded(content: bytes) -> str:

@@ -29,6 +29,7 @@ from vsfs.fsck.findings import Evidence, Rule, rule
 from vsfs.fsck.pointers import Owner, owners_of
 from vsfs.layout import (
     RESERVED_INODES,
+    ROOT_INO,
     ceil_div,
     decode_inode,
 )
@@ -303,6 +304,8 @@ def _report_inodes_in_use(check: Check, bitmap: Bitmap, wrong: _Wrong) -> None:
     ino = wrong.first
     inode = check.inodes.get(ino)
     are, what = ("is", "reserved") if wrong.bits == 1 else ("are", "in use")
+    if wrong.bits > 1 and ino < ROOT_INO:
+        what = "reserved" if wrong.last < ROOT_INO else "reserved or in use"
     if inode is None:  # 0 and 1; or the root, as long as nothing has made it anew
         expected = _inode_record(check, ino, "reserved, never given out")
     else:

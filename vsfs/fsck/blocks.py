@@ -256,7 +256,8 @@ def _why_not_indirect(check: Check, array: Pointers, index: int) -> str:
     if not bad:
         return "what it points to are no indirect blocks, and another file has it, too"
     wrong = (v for v in under.values if v and not check.geometry.is_data_block(v))
-    return f"{bad} of its {used} pointers lead out of the data region, the first to {next(wrong)}"
+    which = f"all its {used} pointers" if bad == used > 1 else f"{bad} of its {used} pointers"
+    return f"{which} lead out of the data region, the first to {next(wrong)}"
 
 
 def _first_bad(check: Check, array: Pointers, index: int) -> int:

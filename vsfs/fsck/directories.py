@@ -243,7 +243,7 @@ def _check_names(check: Check, inode: CheckedInode) -> None:
             f"{_where(check, inode, entry)} has a `/` or NUL in its name",
             entry_evidence(inode.ino, entry, "name", quoted(entry.name)),
             entry_evidence(inode.ino, entry, "name_length", "other bytes"),
-            "",
+            "remove it",
         ))  # fmt: skip
 
 
@@ -284,7 +284,9 @@ def _rename(
     renamed = [entry for entry in entries if id(entry) in new]
 
     def tell_new(entry: Entry) -> _Told:
-        return tell(entry)._replace(repair=f"rename it to {quoted(new[id(entry)])}")
+        told = tell(entry)
+        verb = told.repair.replace("remove", "rename")
+        return told._replace(repair=f"{verb} to {quoted(new[id(entry)])}")
 
     def tell_gone(entry: Entry) -> _Told:
         return tell(entry)._replace(repair="remove it: no name of its length is left")
@@ -340,12 +342,19 @@ def _check_targets(check: Check, inode: CheckedInode) -> list[CheckedInode]:
         ))  # fmt: skip
     if free:
         _remove(check, ENTRY_FREE, inode, free, lambda entry: _Told(
-            f"{_where(check, inode, entry)} names inode {entry.ino}, which is free",
+            f"{_where(check, inode, entry)} names inode {entry.ino}, which "
+            + ("a repair above has cleared" if _is_cleared(check, entry.ino) else "is free"),
             entry_evidence(inode.ino, entry, "inode", entry.ino),
             _freedom(check, entry.ino),
             "remove it",
         ))  # fmt: skip
     return restored
+
+
+def _is_cleared(check: Check, ino: int) -> bool:
+    """Whether it is free since this check freed it."""
+    before, after = check.original_inode_bytes(ino), check.inode_bytes(ino)
+    return bool(decode_inode(before).nlink) and not decode_inode(after).nlink
 
 
 def _is_wiped(check: Check, ino: int) -> bool:
@@ -378,7 +387,8 @@ def _check_double_names(check: Check, inode: CheckedInode) -> None:
         if other.ino != entry.ino:
             both = f"for inode {other.ino} and for inode {entry.ino}"
         return _Told(
-            f"{_where(check, inode, entry)} stands there twice, {both}",
+            f"the name {quoted(entry.name)} stands twice in directory {check.named(inode.ino)}, "
+            f"{both}",
             entry_evidence(inode.ino, entry, "name", quoted(entry.name)),
             entry_evidence(inode.ino, other, "name", quoted(other.name)),
             "remove the second",
@@ -412,8 +422,9 @@ def _check_types(check: Check, inode: CheckedInode) -> None:
         target = inodes.get(entry.ino, inode)
         said, code = TYPE_NAMES.get(entry.file_type), right[id(entry)]
         return _Told(
-            f"{_where(check, inode, entry)} is {f'a {said}' if said else 'of no type'} by its "
-            f"entry, and inode {target.ino} is a {TYPE_NAMES[code]}",
+            f"the entry {_where(check, inode, entry)} says that inode {target.ino} is "
+            f"{f'a {said}' if said else 'of a type that there is not'}, but by its mode it is a "
+            f"{TYPE_NAMES[code]}",
             entry_evidence(
                 inode.ino, entry, "file_type", f"{entry.file_type}, {said or 'no type'}"
             ),

@@ -98,8 +98,9 @@ def _check_flag(check: Check) -> None:
 def _waiting(check: Check, journal: Journal) -> Waiting | None:
     """The transaction to replay; raises Corrupt for a header that no crash leaves.
 
-    Without the flag nothing is replayed, and its block numbers may be old ones.  A wrong checksum with blocks is what a torn write leaves.  Without them the header
-    is in one sector, and a transaction may be lost if its count was made 0.
+    Without the flag nothing is replayed, and its block numbers may be old ones.  A
+    wrong checksum with blocks is what a torn write leaves.  Without them the header is
+    in one sector, and a transaction may be lost if its count was made 0.
     """
     header = journal.header()
     if not header.block_numbers and journal.log(header) is None:

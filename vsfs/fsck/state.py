@@ -144,17 +144,19 @@ def _zeroes(bitmap: Bitmap, block: Callable[[int], bytes | bytearray]) -> int:
 
 
 def _report_count(check: Check, name: str, found: int, counted: int) -> None:
-    geometry = check.geometry
-    which, what, structure, start = (
-        (FREE_BLOCKS, "data blocks", "data bitmap", geometry.data_bitmap_start)
-        if name == "free_block_count"
-        else (FREE_INODES, "inodes", "inode bitmap", geometry.inode_bitmap_start)
+    is_blocks = name == "free_block_count"
+    which, what = (FREE_BLOCKS, "data blocks") if is_blocks else (FREE_INODES, "inodes")
+    bitmap = data_bitmap(check) if is_blocks else inode_bitmap(check)
+    as_now = (
+        ", as repaired" if any(_more_zeroes(bitmap.kind, f.edits) for f in check.findings) else ""
     )
+    bits = "bit is" if counted == 1 else "bits are"
     check.report(
         which,
-        f"the superblock counts {found} free {what}, but {counted} are free",
+        f"the superblock counts {found} free {what}, but {counted} {bits} 0 in the "
+        f"{bitmap.name}{as_now}",
         found=check.superblock_evidence(name, found),
-        expected=Evidence(structure, start, 0, f"{counted} bits are 0"),
+        expected=Evidence(bitmap.name, bitmap.start, 0, f"{counted} {bits} 0"),
         repair=f"set {name} to {counted}",
         changes=check.superblock_changes(**{name: counted}),
     )

@@ -257,7 +257,7 @@ def _check_parents(check: Check, tree: _Tree) -> None:
             expected = entry_evidence(parent, entry, "inode", entry.ino)
         draft = Draft(check)
         draft.put_ino(dotdot.block_no, dotdot.offset, parent)
-        right = f"the directory with an entry for it is inode {parent}"
+        right = f"the directory with an entry for it is {check.named(parent)}"
         if ino == ROOT_INO:
             right = "nothing is above the root, whose `..` is the root itself"
         draft.report(
