@@ -266,6 +266,23 @@ def test_replace_lets_a_name_stand_for_another_inode_in_place(names: Names) -> N
     )
 
 
+def test_a_directory_is_as_created_until_it_has_had_a_name(small: Names) -> None:
+    """And who has its name is part of that: `..` says it."""
+    layers, inode = small.layers, small.inode
+
+    def as_created(parent: int) -> bool:
+        inode.index = None
+        return Directory.is_as_created(layers.cache, layers.blockmap, inode, parent)
+
+    assert as_created(2)
+    assert not as_created(3)
+    small.add(b"name")
+    assert not as_created(2)
+    small.remove(b"name")
+    assert small.directory.is_empty
+    assert not as_created(2)  # its bytes are still there: look at the records
+
+
 def test_a_failed_operation_leaves_names_and_room(small: Names) -> None:
     small.add(*numbered(60))
     names, size, free = small.listed(), small.size, small.layers.free_blocks()

@@ -650,6 +650,7 @@ def test_names_of_many_directories_do_not_stay_in_memory(
     """An index that was dropped is built again from the blocks, changed or not."""
     fs = make_fs(1024 * KIB, block_size=1024)
     fs.volume.inodes.names = 20
+    fs.volume.inodes.trim()  # lets the new bound hold
     model: dict[str, set[str]] = {f"/d{number}": set() for number in range(8)}
     for path in model:
         fs.mkdir(path)

@@ -111,6 +111,23 @@ class Directory:
         cache.create(run.block, data, Kind.DIRECTORY, inode.ino)
         inode.size = block_size
 
+    @classmethod
+    def is_as_created(
+        cls, cache: BufferCache, blockmap: BlockMap, inode: Inode, parent: int
+    ) -> bool:
+        """Whether no name was ever added: a quick answer for a directory without index.
+
+        False also if there were some once; raises Corrupt (EUCLEAN) as reading does.
+        """
+        block_size = cache.geometry.block_size
+        if inode.index is not None or inode.size != block_size:
+            return False
+        (run,) = blockmap.runs(inode, 0, 1)
+        if not run.block:
+            return False
+        data = cache.read(run.block, Kind.DIRECTORY, inode.ino).data
+        return data == first_directory_block(block_size, inode.ino, parent)
+
     def _load(self) -> None:
         inode = self.inode
         count = inode.size // self._block_size

@@ -187,8 +187,7 @@ class InodeTable:
         self.capacity = capacity
         self.names = names
         self._indexed: dict[int, Inode] = {}  # directories with an index, oldest first
-        self._names_kept = 0  # at the last trim
-        self._names_new = 0  # since then, at most
+        self._names_left = names  # that can come before the next trim
         self._cache = cache
         self._inodes: dict[int, Inode] = {}
         self._dirty: dict[int, Inode] = {}
@@ -303,18 +302,16 @@ class InodeTable:
     def indexed(self, inode: Inode) -> None:
         """Note that a directory has got an index."""
         self._indexed[inode.ino] = inode
-        self._names_new += len(inode.index or ())
+        self._names_left -= len(inode.index or ())
 
     def named(self) -> None:
         """Note that the index of some directory has got a name."""
-        self._names_new += 1
+        self._names_left -= 1
 
     @property
     def crowded(self) -> bool:
         """Whether :meth:`trim` has enough to do to be worth its walk."""
-        return len(self._inodes) - len(self._dirty) > self.capacity or self._names_new > max(
-            self.names - self._names_kept, self.names // 4
-        )
+        return len(self._inodes) - len(self._dirty) > self.capacity or self._names_left < 0
 
     @property
     def is_overdue(self) -> bool:
@@ -359,4 +356,5 @@ class InodeTable:
             inode.index = None
             del kept[ino]
         self._indexed = kept
-        self._names_kept, self._names_new = total, 0
+        # at least a quarter, so that the walk pays where one directory has more than all may
+        self._names_left = max(self.names - total, self.names // 4)

@@ -649,12 +649,13 @@ def put_record_type(data: bytearray, offset: int, file_type: int) -> None:
     data[offset + _LENGTH_AT + 3] = file_type
 
 
+#: A sector of a directory with one free record.
+_FREE_SECTOR: Final = _RECORD.pack(0, SECTOR_SIZE, 0, 0).ljust(SECTOR_SIZE, b"\0")
+
+
 def empty_directory_block(block_size: int) -> bytearray:
     """A directory block whose sectors hold one free record each."""
-    data = bytearray(block_size)
-    for sector in range(0, block_size, SECTOR_SIZE):
-        put_record_length(data, sector, SECTOR_SIZE)
-    return data
+    return bytearray(_FREE_SECTOR * (block_size // SECTOR_SIZE))
 
 
 def first_directory_block(block_size: int, ino: int, parent: int) -> bytearray:

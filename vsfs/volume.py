@@ -246,7 +246,7 @@ class Volume(Mounted):
             raise posix_error(errno.ENOTEMPTY)
         directory = self._directory(parent)
         inode = self._entry(directory, name)
-        self._require_empty(inode)
+        self._require_empty(inode, parent)
         now = self.clock()
         self._touch_directory(directory.inode, now)
         directory.remove(name)
@@ -258,11 +258,14 @@ class Volume(Mounted):
             raise posix_error(errno.ENOENT)
         return self.inodes.get(entry.ino)
 
-    def _require_empty(self, inode: Inode) -> None:
+    def _require_empty(self, inode: Inode, parent: int) -> None:
+        """Raise unless `inode` is an empty directory; `parent` has its name."""
         if not inode.is_directory:
             raise posix_error(errno.ENOTDIR)
         if inode.ino == ROOT_INO:
             raise posix_error(errno.EBUSY)
+        if Directory.is_as_created(self.cache, self.blockmap, inode, parent):
+            return
         if not self._directory_of(inode).is_empty:
             raise posix_error(errno.ENOTEMPTY)
 
@@ -299,7 +302,7 @@ class Volume(Mounted):
             victim = self._entry(target, new_name)
             if victim is inode:
                 return
-            self._check_replace(inode, victim)
+            self._check_replace(inode, victim, new_parent)
         else:
             victim = None
             self._directory_for_new(new_parent, new_name)
@@ -317,11 +320,11 @@ class Volume(Mounted):
         elif victim is not None:
             self._drop_link(victim, now)
 
-    def _check_replace(self, inode: Inode, victim: Inode) -> None:
+    def _check_replace(self, inode: Inode, victim: Inode, parent: int) -> None:
         if victim.is_directory:
             if not inode.is_directory:
                 raise posix_error(errno.EISDIR)
-            self._require_empty(victim)
+            self._require_empty(victim, parent)
         elif inode.is_directory:
             raise posix_error(errno.ENOTDIR)
 
