@@ -77,6 +77,7 @@ def _entries(image: RawImage, ino: int, record: InodeRecord) -> Iterator[Values]
         for sector in image.sectors(ino, record):
             for entry in sector.records:
                 if entry.ino:
+                    image.remember(ino, entry.name, entry.ino)
                     yield _entry(image, entry.name, entry.ino)
             if sector.damage:
                 yield _damaged(sector.damage)

@@ -153,6 +153,8 @@ class RawImage:
         self.block: Callable[[int], bytes] = functools.lru_cache(_CACHED_BLOCKS)(self._read)
         #: Indirect block -> the one place (inode, level, file block) it is followed from.
         self._claims: dict[int, tuple[int, int, int]] = {}
+        #: Inode -> a directory and a name there that are known without a walk.
+        self._known: dict[int, tuple[int, bytes]] = {}
 
     def apart(self) -> RawImage:
         """The same image, in which every indirect block may be followed from anywhere again.
@@ -450,6 +452,7 @@ class RawImage:
             raise NotThere(f"{shown(path)} leads through inode {ino}, which is no directory")
         names, damage = self.names(ino, record)
         if name in names:
+            self.remember(ino, name, names[name])
             return names[name]
         if damage:
             raise NotThere(f"{shown(path)} is not found, and directory {ino} is damaged: {damage}")
@@ -501,13 +504,23 @@ class RawImage:
             found.setdefault(node.ino, (node.parent, node.name))
         return found
 
+    def remember(self, directory: int, name: bytes, ino: int) -> None:
+        """Note that `directory` has inode `ino` as `name`, which spares a walk for its path."""
+        if name not in (b".", b".."):
+            self._known.setdefault(ino, (directory, name))
+
     def path(self, ino: int) -> bytes | None:
-        """A path of inode `ino`; None if no name leads to it."""
+        """A path of inode `ino`, the one it was resolved by if it was; None if it has none."""
+        found = self._climb(ino, self._known)
+        return self._climb(ino, self.places) if found is None else found
+
+    def _climb(self, ino: int, places: dict[int, tuple[int, bytes]]) -> bytes | None:
+        """The path that `places` give, from the inode up to the root."""
         names: list[bytes] = []
         while ino != ROOT_INO:
-            if ino not in self.places or len(names) > _MAX_DEPTH:
+            if ino not in places or len(names) > _MAX_DEPTH:
                 return None
-            ino, name = self.places[ino]
+            ino, name = places[ino]
             names.append(name)
         return b"/" + b"/".join(reversed(names))
 
