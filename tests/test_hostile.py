@@ -126,6 +126,7 @@ COMMANDS: Final = (
     ["path", "/dir/sub/leaf"],
     ["block", "0"],
     ["block", "43"],
+    ["hexdump", "43"],
     ["cat", "7"],
     ["owner", "43"],
     ["names", "7"],

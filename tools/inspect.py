@@ -23,7 +23,7 @@ from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, UsageError, locate
 from .inspect_arguments import Command as _Command
 from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
-from .inspect_pictures import PICTURES
+from .inspect_pictures import PICTURES, draw
 from .messages import explain, fail
 from .present import wait_for_present
 
@@ -161,6 +161,7 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
     "inode": PICTURES["inode"],
     "path": PICTURES["path"],
     "block": PICTURES["block"],
+    "hexdump": PICTURES["hexdump"],
     "dir": _Command(
         "the records of a directory, free ones too",
         "N|/PATH",
@@ -258,7 +259,13 @@ def _run(image: RawImage, arguments: argparse.Namespace) -> None:
     if arguments.command == "cat" and not arguments.json:
         _cat(image, arguments)
         return
-    _emit(_COMMANDS[arguments.command].describe(image, arguments), arguments)
+    values = _COMMANDS[arguments.command].describe(image, arguments)
+    if getattr(arguments, "svg", None) is None:
+        _emit(values, arguments)
+        return
+    if arguments.json:
+        raise UsageError("--svg and --json are two outputs; ask for one of them")
+    draw(values, arguments)
 
 
 def _emit(values: Values, arguments: argparse.Namespace) -> None:

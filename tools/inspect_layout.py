@@ -32,7 +32,7 @@ STATE_MARKS: Final = {
     "indirect": (">", "pointers"),
     "attributes": ("@", "attributes"),
 }
-_DAMAGE: Final = ("shared", "unmarked", "lost")
+DAMAGE: Final = ("shared", "unmarked", "lost")
 #: What an inode of the table is -> its letter: that of ls -l, where there is one.
 INODE_LETTERS: Final = {
     "free": ".",
@@ -113,7 +113,7 @@ def state_of(cell: Values) -> str:
     holds = cell["holds"]
     if holds is None:
         return str(cell["letter"]) if cell["used"] else "free"
-    damage = [state for state in _DAMAGE if holds[state]]
+    damage = [state for state in DAMAGE if holds[state]]
     if damage:
         return damage[0]
     most = max(STATE_MARKS, key=lambda state: int(holds[state]))
@@ -124,7 +124,7 @@ def _mark(cell: Values) -> str:
     state = state_of(cell)
     if state == "free":
         return "."
-    if state not in _DAMAGE and cell["used"] < cell["of"]:
+    if state not in DAMAGE and cell["used"] < cell["of"]:
         return "+"
     return STATE_MARKS[state][0] if state in STATE_MARKS else "*"
 
@@ -244,7 +244,7 @@ def _owner_row(owner: Values) -> list[Cell]:
     path = safe(owner["path"]) if owner["path"] else ""
     return [
         str(first) if first == last else f"{first}-{last}",
-        (what, "damage" if state in _DAMAGE else f"state.{state}"),
+        (what, "damage" if state in DAMAGE else f"state.{state}"),
         "" if owner["ino"] is None else str(owner["ino"]),
         "(the journal)" if state == "journal" else path,
     ]

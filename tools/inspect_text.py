@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
-from .inspect_blocks import print_block
+from .inspect_blocks import print_block, print_hexdump
 from .inspect_fragments import print_fragments
 from .inspect_inode import name_spans, print_damage, print_inode
 from .inspect_journal import print_journal
@@ -207,6 +207,10 @@ class Report:
     def block(self, values: Values) -> None:
         """Its owner, and its bytes beside what they mean."""
         print_block(self._printer, values)
+
+    def hexdump(self, values: Values) -> None:
+        """Its bytes as ``hexdump -C`` prints them, with the fields that begin."""
+        print_hexdump(self._printer, values)
 
 
 def _bit_spans(bits: str) -> Iterator[Span]:

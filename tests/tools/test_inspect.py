@@ -52,6 +52,8 @@ COMMANDS = [
     ["block", "8"],
     ["block", "10"],
     ["block", "63"],
+    ["hexdump", "0"],
+    ["hexdump", "10"],
     ["dir", "/"],
     ["tree"],
     ["fragments"],
@@ -267,6 +269,25 @@ def read_or_end(fd: int) -> bytes:
     except OSError as error:  # the last writer closed its end
         assert error.errno == errno.EIO
         return b""
+
+
+def test_a_hexdump_is_that_of_hexdump_with_the_fields_behind(run: Run, image: Path) -> None:
+    for block in (0, 3, 8, 10):
+        dumped = bytearray()
+        lines = run("hexdump", str(block)).splitlines()
+        assert lines.pop() == f"{BLOCK:06x}"
+        for line in lines:
+            if line == "*":
+                continue
+            at, row = int(line[:6], 16), bytes.fromhex(line[8:57])
+            while len(dumped) < at:  # a line with * stands for lines like the one before it
+                dumped += dumped[-16:]
+            dumped += row
+        while len(dumped) < BLOCK:
+            dumped += dumped[-16:]
+        assert dumped == image.read_bytes()[block * BLOCK : (block + 1) * BLOCK]
+    first = run("hexdump", "0").splitlines()[0]
+    assert first.endswith("superblock: magic  version  feature_compat  feature_incompat")
 
 
 # -- JSON ---------------------------------------------------------------------
