@@ -50,7 +50,7 @@ def _style() -> str:
     fills = "".join(f".f-{name}{{fill:{colour}}}" for name, colour in _FILLS.items())
     fonts = (
         f"text{{font:{SIZE}px 'DejaVu Sans Mono',Menlo,Consolas,monospace}}"
-        f".small{{font-size:{SMALL}px}}.strong{{font-weight:bold}}.on{{fill:#16191d}}"
+        f".small{{font-size:{SMALL}px}}.strong{{font-weight:bold}}.on{{fill:#16191d}}.faint{{opacity:.6}}"
     )
     return f"{fonts}{fills}{light}@media (prefers-color-scheme:dark){{{dark}}}"
 
@@ -59,8 +59,8 @@ def _ink_rules(ink: dict[str, str]) -> str:
     return (
         f".paper{{fill:{ink['paper']}}}.ink{{fill:{ink['ink']}}}.soft{{fill:{ink['soft']}}}"
         f".bad{{fill:{ink['bad']}}}.frame{{fill:none;stroke:{ink['line']}}}"
+        f".hollow{{fill:{ink['paper']};stroke:{ink['line']}}}"
         f".edge{{fill:none;stroke:{ink['line']};stroke-width:1.5}}"
-        f".mark{{fill:none;stroke:{ink['ink']};stroke-width:2}}"
         f".tip{{fill:{ink['line']}}}"
     )
 
@@ -88,10 +88,13 @@ class Drawing:
         self._shapes.append(f'<rect {place} class="frame"/>')
         self._reach(x + width, y + height)
 
-    def fill(self, x: float, y: float, width: float, height: float, fill: str) -> None:
+    def fill(
+        self, x: float, y: float, width: float, height: float, fill: str, *, faint: bool = False
+    ) -> None:
         """A filled rectangle without a frame."""
         place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
-        self._shapes.append(f'<rect {place} class="f-{fill}"/>')
+        look = f"f-{fill} faint" if faint else f"f-{fill}"
+        self._shapes.append(f'<rect {place} class="{look}"/>')
 
     def text(self, x: float, y: float, text: str, look: str = "ink", anchor: str = "start") -> None:
         """A line of text on the baseline `y`; `look` is one or more classes."""
@@ -114,7 +117,7 @@ class Drawing:
 
     def badge(self, x: float, y: float, text: str, *, hollow: bool) -> None:
         """A number in a circle around (x, y)."""
-        look = "frame" if hollow else "f-indirect"
+        look = "hollow" if hollow else "f-indirect"
         self._shapes.append(f'<circle cx="{x:g}" cy="{y:g}" r="11" class="{look}"/>')
         self.text(x, y + 4, text, "small soft" if hollow else "small strong on", "middle")
 

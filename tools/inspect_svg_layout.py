@@ -69,12 +69,13 @@ def _draw_cell(drawing: Drawing, cell: Values, x: float, y: float) -> None:
     drawing.box(x, y, _CELL, _TALL, None)
     if state != "free":
         share = cell["used"] / cell["of"] if cell["of"] else 1.0
-        tall = max(3.0, round(_TALL * min(share, 1.0), 1))
         fill = "damage" if state in DAMAGE else state
+        if share < 1:
+            drawing.fill(x + 1, y + 1, _CELL - 2, _TALL - 2, fill, faint=True)
+        tall = max(3.0, round(_TALL * min(share, 1.0), 1))
         drawing.fill(x + 1, y + _TALL - tall, _CELL - 2, tall, fill)
-    is_dark = state != "free" and cell["used"] * 2 > cell["of"]
     mark = STATE_MARKS[state][0] if state in DAMAGE else cell["letter"]
-    look = "on strong" if is_dark else "ink strong" if state != "free" else "soft"
+    look = "soft" if state == "free" else "on strong"
     drawing.text(x + _CELL / 2, y + 20, mark, look, "middle")
 
 
