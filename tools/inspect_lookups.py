@@ -12,7 +12,16 @@ from vsfs.device import FileDevice
 from vsfs.errors import Corrupt
 from vsfs.rawimage import NotThere, RawImage
 
-from .inspect_arguments import INODE, PROGRAM, Command, UsageError, Values, locate, number
+from .inspect_arguments import (
+    INODE,
+    MAYBE_INODE,
+    PROGRAM,
+    Command,
+    UsageError,
+    Values,
+    locate,
+    number,
+)
 from .present import wait_for_present
 
 if TYPE_CHECKING:
@@ -176,21 +185,21 @@ LOOKUPS: Final[dict[str | None, Command]] = {
     ),
     "where": Command(
         "from a byte of a file to the byte of the image",
-        "N|/PATH OFFSET",
+        "PATH OFFSET",
         _where,
         _show("where"),
         _where_words,
     ),
     "diff": Command(
-        "what changed up to OTHER, or since a saved copy",
-        "OTHER|--since FILE",
+        "what changed up to OTHER; --since FILE: since that copy",
+        "OTHER",
         _diff,
         _show("diff"),
         _diff_words,
     ),
     "ls": Command(
-        "the names of a directory; -l: all of them, --deleted: removed ones",
-        "[-l] [N|/PATH]",
+        "names of a directory; -l: as ls -l; --deleted: removed ones",
+        MAYBE_INODE,
         _list,
         _show_list,
         _list_words,

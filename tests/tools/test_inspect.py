@@ -710,6 +710,18 @@ def build_example(image: Path) -> None:
         fs.unlink("/gone")
 
 
+def build_later(image: Path, later: Path) -> None:
+    """A copy of the example, and what was done in it a minute later."""
+    later.write_bytes(image.read_bytes())
+    clock = Clock()
+    clock.now_ns += 60 * 10**9
+    with vsfs.FileSystem.open(later, credentials=ROOT, clock=clock) as fs:
+        put(fs, "/new", b"hello")
+        fs.rename("/foo/bar", "/moved")
+        put(fs, "/foo/large", b"changed", 50_000)
+        fs.unlink("/sparse")
+
+
 def build_waiting(image: Path) -> None:
     """An image whose journal holds a transaction that was committed, but not installed."""
     vsfs.format_image(image, identity=IDENTITY, journal_blocks=16)
@@ -739,6 +751,7 @@ def test_the_document_shows_what_the_command_prints(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")  # argparse folds its help
     build_example(Path("disk.img"))
+    build_later(Path("disk.img"), Path("later.img"))
     build_waiting(Path("journal.img"))
     examples = EXAMPLE.findall(DOCUMENT.read_text())
     assert len(examples) > 10
