@@ -105,10 +105,8 @@ def fstat(session: Session, words: list[str]) -> None:
     """fstat(2)."""
     (fd,) = exactly(words, 1)
     status = session.fs.fstat(number(fd))
-    print(
-        f"inode {status.st_ino}, links {status.st_nlink}, size {status.st_size}, "
-        f"blocks {status.st_blocks}"
-    )
+    blocks = status.st_blocks * 512 // status.st_blksize
+    print(f"inode {status.st_ino}, links {status.st_nlink}, size {status.st_size}, blocks {blocks}")
 
 
 @COMMANDS.command("ftruncate FD SIZE", "cut the file, or let it grow by a hole")

@@ -9,7 +9,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import vsfs
 from vsfs.copying import Copier, Keep, Tree, resolved
@@ -46,7 +46,13 @@ _KIND_NAMES: Final = {
 }
 
 
-_File = tuple[str, str, os.stat_result]  # name to show, path, and what lstat says
+class _File(NamedTuple):
+    """A file to list; `kind` is its type, as in st_mode."""
+
+    name: str
+    path: str
+    ino: int
+    kind: int
 
 
 # -- looking ------------------------------------------------------------------
@@ -62,44 +68,56 @@ def ls(session: Session, words: list[str]) -> None:
     """Files first, then what is in each directory, as ls(1)."""
     chosen, paths = options(words, "adil")
     files: list[_File] = []
-    folders: list[_File] = []
+    folders: list[str] = []
     for path in paths or ["."]:
         status = session.fs.lstat(path)
-        if stat.S_ISLNK(status.st_mode) and "l" not in chosen and session.fs.exists(path):
-            status = session.fs.stat(path)
-        is_folder = stat.S_ISDIR(status.st_mode) and "d" not in chosen
-        (folders if is_folder else files).append((path, path, status))
-    _list(session, files, chosen)
-    for at, (path, _, _) in enumerate(folders):
-        if len(paths) > 1:
-            print("\n" * bool(at or files) + f"{safe(path)}:")
-        names = sorted(session.fs.listdir(path))
-        if "a" in chosen:
-            names = [".", "..", *names]
+        mode = status.st_mode
+        leads = stat.S_ISLNK(mode) and "l" not in chosen and is_directory(session.fs, path)
+        if (leads or stat.S_ISDIR(mode)) and "d" not in chosen:
+            folders.append(path)
         else:
-            names = [name for name in names if not name.startswith(".")]
-        whole = [(name, posixpath.join(path, name)) for name in names]
-        _list(session, [(name, p, session.fs.lstat(p)) for name, p in whole], chosen)
+            files.append(_File(path, path, status.st_ino, stat.S_IFMT(mode)))
+    _list(session, files, chosen)
+    for at, folder in enumerate(folders):
+        if len(paths) > 1:
+            print("\n" * bool(at or files) + f"{safe(folder)}:")
+        _list(session, _contents(session.fs, folder, everything="a" in chosen), chosen)
+
+
+def _contents(fs: vsfs.FileSystem, folder: str, *, everything: bool) -> list[_File]:
+    """What is in a directory; with `everything` names with a dot before them, too.
+
+    A name's inode need not be looked at, so x on the directory is not needed.
+    """
+    with fs.scandir(folder) as entries:
+        found = [
+            _File(entry.name, entry.path, entry.inode(), entry.file_type()) for entry in entries
+        ]
+    if not everything:
+        return sorted(file for file in found if not file.name.startswith("."))
+    dots = [(name, posixpath.join(folder, name)) for name in (".", "..")]
+    return [
+        *(_File(name, path, fs.stat(path).st_ino, stat.S_IFDIR) for name, path in dots),
+        *sorted(found),
+    ]
 
 
 def _list(session: Session, files: list[_File], chosen: set[str]) -> None:
     """Print a line for each file, its fields in columns to the right."""
-    rows = [_ls_row(session, *file, chosen) for file in files]
+    rows = [_ls_row(session, file, chosen) for file in files]
     widths = [max(map(len, column)) for column in zip(*(fields for fields, _ in rows), strict=True)]
     for fields, spans in rows:
         text = [field.rjust(width) + " " for field, width in zip(fields, widths, strict=True)]
         session.printer.line("".join(text), *spans)
 
 
-def _ls_row(
-    session: Session, name: str, path: str, status: os.stat_result, chosen: set[str]
-) -> tuple[list[str], list[Span]]:
+def _ls_row(session: Session, file: _File, chosen: set[str]) -> tuple[list[str], list[Span]]:
     """The fields before the name, and the name."""
-    row = [str(status.st_ino)] if "i" in chosen else []
-    mark = _MARKS.get(stat.S_IFMT(status.st_mode), "")
-    spans: list[Span] = [(safe(name), mark)]
+    row = [str(file.ino)] if "i" in chosen else []
+    spans: list[Span] = [(safe(file.name), _MARKS.get(file.kind, ""))]
     if "l" in chosen:
-        is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
+        status = session.fs.lstat(file.path)
+        is_device = file.kind in (stat.S_IFCHR, stat.S_IFBLK)
         device = f"{os.major(status.st_rdev)},{os.minor(status.st_rdev)}"
         row += [
             stat.filemode(status.st_mode),
@@ -110,7 +128,7 @@ def _ls_row(
             _ls_time(status.st_mtime),
         ]
         if stat.S_ISLNK(status.st_mode):
-            spans.append(f" -> {safe(session.fs.readlink(path))}")
+            spans.append(f" -> {safe(session.fs.readlink(file.path))}")
     return row, spans
 
 

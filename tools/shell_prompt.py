@@ -21,7 +21,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from .inspect_output import safe
 from .messages import fail
 from .shell_commands import Session
-from .shell_run import PROGRAM, run
+from .shell_run import PROGRAM, prompt_text, run
 from .shell_strace import open_flags
 from .shell_words import BadLine, Unfinished, parse
 
@@ -65,17 +65,6 @@ def _read(prompt: PromptSession[str], session: Session) -> str:
         except BadLine:
             pass  # told by the caller
         return text
-
-
-def prompt_text(session: Session) -> str:
-    """Where one is; and which process one is, when there are several."""
-    with session.unobserved():
-        try:
-            where = session.fs.getcwd()
-        except OSError:
-            where = "(removed)"
-    process = f"[{session.fs.process.pid}]" if len(session.processes) > 1 else ""
-    return f"vsfs{process}:{safe(where)}$ "
 
 
 def _history() -> History:

@@ -124,6 +124,17 @@ def _report(session: Session, command: Command, error: OSError) -> int:
     return fail(command.name, f"{where}{error.strerror or error}")
 
 
+def prompt_text(session: Session) -> str:
+    """Where one is; and which process one is, when there are several."""
+    with session.unobserved():
+        try:
+            where = session.fs.getcwd()
+        except OSError:
+            where = "(removed)"
+    process = f"[{session.fs.process.pid}]" if len(session.processes) > 1 else ""
+    return f"vsfs{process}:{safe(where)}$ "
+
+
 # -- commands of the shell itself ------------------------------------------------
 
 

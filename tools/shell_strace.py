@@ -10,6 +10,7 @@ import stat
 import sys
 from typing import Any, Final
 
+import vsfs
 from vsfs.process import Call
 
 from .inspect_output import safe
@@ -183,7 +184,7 @@ def result_text(result: object) -> str:
         return str(int(result))
     if isinstance(result, int):
         return str(result)
-    return f"process {result.process.pid}" if hasattr(result, "process") else "{...}"
+    return str(result.process.pid) if isinstance(result, vsfs.FileSystem) else "{...}"
 
 
 # -- observers ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Processes: who makes the system calls (OSTEP 39.3 to 39.5, 39.15).
+"""Processes: who makes the system calls (OSTEP 39.3 to 39.6, 39.16).
 
 To a filesystem a process is a table of descriptors, a current directory, a user
 and a umask.  A descriptor is a small number that refers to an entry of the open

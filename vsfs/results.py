@@ -58,6 +58,10 @@ class DirEntry(Generic[AnyStr]):
         """Its inode number."""
         return self._ino
 
+    def file_type(self) -> int:
+        """Its type, as in st_mode; known without looking at its inode."""
+        return stat.S_IFMT(self._mode)
+
     def is_symlink(self) -> bool:
         """Whether it is a symbolic link."""
         return stat.S_ISLNK(self._mode)

@@ -1,0 +1,187 @@
+"""docs/SYSTEM_CALLS.md shows what the shell prints.
+
+Its sessions are run, in the document's order, on one small image;
+``python -m tests.tools.test_shell_document`` writes them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+from unittest import mock
+
+import pytest
+from vsfs_tools.shell_commands import Session
+from vsfs_tools.shell_run import new_session, prompt_text, run_script
+
+from tests.support.documents import ROOT as REPOSITORY
+from tests.support.documents import Parts, generated_parts, regenerate
+from tests.support.images import blank, mount
+
+DOCUMENT: Final = REPOSITORY / "docs" / "SYSTEM_CALLS.md"
+
+#: What is typed; an empty line ends what is shown together.
+SESSIONS: Final[dict[str, str]] = {
+    "descriptors": """\
+open /foo O_RDWR|O_CREAT 0644
+write 3 'hello, disk\\n'
+read 3 5
+lseek 3 0 SEEK_SET
+read 3 5
+fds
+""",
+    "opens": """\
+open /foo O_RDONLY
+read 4 3
+oft
+""",
+    "dup": """\
+dup 4
+read 5 3
+dup2 3 9
+oft
+close 9
+close 5
+oft
+""",
+    "fork": """\
+fork
+ps
+oft
+as 2
+read 4 4
+close 3
+open /bar O_WRONLY|O_CREAT 0600
+as 1
+read 4 4
+oft
+""",
+    "exec": """\
+as 2
+open /foo O_RDONLY|O_CLOEXEC
+fds
+echo '#!/bin/sh' > /program
+chmod 0755 /program
+execve /program
+fds
+exit
+ps
+""",
+    "unlink": """\
+close 3
+close 4
+echo 'soon gone' > /temporary
+open /temporary O_RDONLY
+df
+rm /temporary
+ls
+fstat 3
+read 3 100
+df
+close 3
+df
+""",
+    "hard": """\
+mkdir /d
+ln /foo /d/same
+ls -li / /d
+mkdir /d/e
+ls -ld /d
+rm /foo
+cat /d/same
+stat /d/same
+ln /d /loop
+""",
+    "symbolic": """\
+ln -s /d/same /link
+ls -li /
+cat /link
+stat /link
+rm /d/same
+cat /link
+""",
+    "permissions": """\
+mkdir /home
+echo 'not for all' > /home/secret
+chmod 0640 /home/secret
+open /home/secret O_RDONLY
+fork
+as 3
+setuid 1000 1000
+read 3 20
+open /home/secret O_RDONLY
+touch /home/mine
+exit
+chmod 0644 /home
+fork
+as 4
+setuid 1000 1000
+ls /home
+ls -l /home
+cat /home/secret
+exit
+""",
+    "strace": """\
+strace on
+cat /home/secret
+echo more >> /home/secret
+strace off
+""",
+}
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[io.BytesIO]:
+    """Both outputs together, as a terminal shows them."""
+    shown = io.BytesIO()
+    text = io.TextIOWrapper(shown, "utf-8", "backslashreplace", write_through=True)
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        yield shown
+    text.detach()
+
+
+def play(session: Session, typed: str) -> str:
+    """What is on the screen when somebody has typed these lines."""
+    with _captured() as shown:
+        for line in typed.splitlines():
+            print(prompt_text(session) + line)
+            run_script(session, line)
+        return shown.getvalue().decode()
+
+
+@functools.cache
+def sessions() -> dict[str, str]:
+    """Every session as it is in the document."""
+    with mock.patch.dict(os.environ, {"TZ": "UTC"}):
+        time.tzset()
+        fs = mount(blank())
+        session = new_session(fs, "disk.img")
+        played = {name: play(session, typed) for name, typed in SESSIONS.items()}
+        fs.unmount()
+    time.tzset()
+    return {name: f"```console\n{shown}```\n" for name, shown in played.items()}
+
+
+PARTS: Final[Parts] = {
+    name: (lambda name=name: sessions()[name])  # type: ignore[misc]
+    for name in SESSIONS
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_generated_part_is_up_to_date(name: str) -> None:
+    expected = PARTS[name]()
+    assert expected == generated_parts(DOCUMENT)[name], f"run python -m {__name__}"
+
+
+def test_every_generated_part_is_known() -> None:
+    assert sorted(PARTS) == sorted(generated_parts(DOCUMENT))
+
+
+if __name__ == "__main__":
+    regenerate(DOCUMENT, PARTS)
