@@ -131,6 +131,10 @@ class BufferCache:
             self._drop_oldest()
         return buffer
 
+    def cached(self, block_no: int) -> Buffer | None:
+        """The buffer of `block_no` if it is in memory; never reads."""
+        return self._blocks.get(block_no)
+
     def create(self, block_no: int, data: bytearray, kind: Kind, ino: int) -> Buffer:
         """A buffer with new contents for a block allocated in this operation.
 

@@ -205,6 +205,10 @@ class InodeTable:
         inode.recent = True
         return inode
 
+    def cached(self, ino: int) -> Inode | None:
+        """The inode `ino` if it is in memory; never reads."""
+        return self._inodes.get(ino)
+
     def _load(self, ino: int) -> Inode:
         geometry = self._cache.geometry
         if not ROOT_INO <= ino < geometry.inode_count:  # nobody may open the journal

@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ClassVar, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from vsfs.bitmap import Bitmap
 from vsfs.blockmap import BlockMap
@@ -125,6 +125,9 @@ class Mounted:
     `blockmap`, `cache`, `files`, `read_only`, `lock`.
     """
 
+    cache_type: ClassVar[type[BufferCache]] = BufferCache
+    inode_table_type: ClassVar[type[InodeTable]] = InodeTable
+
     def __init__(
         self,
         device: BlockDevice,
@@ -160,7 +163,7 @@ class Mounted:
         self.commit_interval = commit_interval
         self.lock = threading.RLock()
         self.files = OpenFileTable()
-        self.cache = BufferCache(self.device, self.geometry)
+        self.cache = self.cache_type(self.device, self.geometry)
         self._assemble()
         self._deferred: list[Inode] = []
         self._unfreed: list[Inode] = []  # orphans that could not be freed; close tries again
@@ -238,7 +241,7 @@ class Mounted:
             count=geometry.data_blocks,
             available=superblock.free_block_count,
         )
-        self.inodes = InodeTable(cache, self._inode_bitmap)
+        self.inodes = self.inode_table_type(cache, self._inode_bitmap)
         self.blockmap = BlockMap(cache, self._data_bitmap)
         self._io = FileIO(cache, self.blockmap)
         self._attributes = Attributes(cache, self._data_bitmap)
