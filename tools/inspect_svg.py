@@ -61,6 +61,7 @@ def _ink_rules(ink: dict[str, str]) -> str:
         f".bad{{fill:{ink['bad']}}}.frame{{fill:none;stroke:{ink['line']}}}"
         f".hollow{{fill:{ink['paper']};stroke:{ink['line']}}}"
         f".edge{{fill:none;stroke:{ink['line']};stroke-width:1.5}}"
+        f".mark{{fill:none;stroke:{ink['ink']};stroke-width:2}}"
         f".tip{{fill:{ink['line']}}}"
     )
 

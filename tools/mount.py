@@ -55,6 +55,8 @@ class Options:
     atime: str = "relatime"
     default_permissions: bool = True
     binding: str | None = None
+    trace: str | None = None
+    cold: bool = False
     kernel: list[str] = field(default_factory=list)
 
     @classmethod
@@ -64,6 +66,10 @@ class Options:
         for word in ",".join(texts).split(","):
             if word:
                 options._set(word)
+        if options.cold and options.binding == "llfuse":
+            raise ValueError("cold works with binding=fusepy only; leave binding=llfuse out")
+        if options.cold:
+            options.binding = "fusepy"
         return options
 
     def _set(self, word: str) -> None:
@@ -72,12 +78,18 @@ class Options:
             self.commit_interval = _seconds(value)
         elif name == "binding":
             self.binding = _one_of(_BINDINGS, word, value)
+        elif name == "trace":
+            if not value:
+                raise ValueError("trace= needs the name of a file, such as trace=accesses.jsonl")
+            self.trace = value
         elif equals:
             raise ValueError(f"unknown option {word!r}; see {PROGRAM} --help")
         elif name == "ro":
             self.read_only = True
         elif name == "sync":
             self.sync = True
+        elif name == "cold":
+            self.cold = True
         elif name in _ATIME_RULES:
             self.atime = name
         elif name in ("default_permissions", "no_default_permissions"):
@@ -132,6 +144,10 @@ options for -o, separated by commas:
   default_permissions  the kernel checks permissions (default;
                        no_default_permissions: whoever gets in may do all)
   nosuid nodev noexec  as in mount(8)
+  trace=FILE           write to FILE which call reads and writes which blocks, as JSON
+                       lines (docs/SYSTEM_CALLS.md); vsfs-trace --read FILE draws it
+  cold                 keep nothing in memory between calls, as OSTEP's figures
+                       assume: slow, to be looked at with trace (binding=fusepy)
   binding=NAME         how to talk to libfuse: llfuse (default where it is
                        installed; faster) or fusepy
 """,
@@ -165,6 +181,8 @@ def main(argv: list[str] | None = None) -> int:
         mount_point = _checked_mount_point(arguments.mount_point)
         binding = _check_fuse(options.binding)
         volume = _open_volume(arguments.image, options)
+        if options.trace is not None:
+            _record(volume, options.trace)
     except (ValueError, _CannotMount) as error:
         return fail(PROGRAM, str(error))
     image = os.path.realpath(arguments.image)
@@ -236,7 +254,7 @@ def _open_volume(image: str, options: Options) -> Volume:
     except OSError as error:
         raise _CannotMount(explain(error, image)) from None
     try:
-        volume = Volume(
+        volume = _volume_type(options)(
             device,
             read_only=options.read_only,
             atime=options.atime,
@@ -249,6 +267,37 @@ def _open_volume(image: str, options: Options) -> Volume:
     if volume.read_only and not options.read_only:
         logging.warning("%s is mounted read-only: it cannot be written", image)
     return volume
+
+
+def _volume_type(options: Options) -> type[Volume]:
+    """A plain volume costs nothing for what is not asked for."""
+    if options.cold:
+        from vsfs.cold import ColdVolume  # noqa: PLC0415  (late: few ask for it)
+
+        return ColdVolume
+    if options.trace is not None:
+        from vsfs.traced import TracedVolume  # noqa: PLC0415
+
+        return TracedVolume
+    return Volume
+
+
+def _record(volume: Volume, path: str) -> None:
+    """Write a trace of `volume` to `path` from now on; raises _CannotMount."""
+    from vsfs.trace_json import call_lines, head_line  # noqa: PLC0415
+    from vsfs.traced import TracedVolume  # noqa: PLC0415
+
+    assert isinstance(volume, TracedVolume)
+    try:
+        # each line is in the file when it is written: the process may be killed
+        file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115  (to its end)
+    except OSError as error:
+        volume.close()
+        raise _CannotMount(f"cannot write the trace to {path}: {error.strerror}") from None
+    recorder = volume.record(
+        lambda call, events: file.writelines(f"{line}\n" for line in call_lines(call, events))
+    )
+    print(head_line(recorder.trace), file=file)
 
 
 def _open_device(image: str, options: Options) -> FileDevice:
@@ -325,6 +374,10 @@ def _adapter(binding: str, volume: Volume, mounted: Callable[[], None]) -> Adapt
         from vsfs.llfuse_adapter import LlfuseAdapter  # noqa: PLC0415  (late: needs llfuse)
 
         return LlfuseAdapter(volume, mounted)
+    if type(volume) is not Volume:
+        from vsfs.fuse_trace import TracedFuseAdapter  # noqa: PLC0415
+
+        return TracedFuseAdapter(volume, mounted)
     from vsfs.fuse_adapter import FuseAdapter  # noqa: PLC0415  (late: needs libfuse)
 
     return FuseAdapter(volume, mounted)

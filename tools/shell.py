@@ -14,6 +14,8 @@ import sys
 from typing import Final
 
 import vsfs
+from vsfs.cold import ColdVolume
+from vsfs.traced import TracedVolume
 
 from .inspect_output import safe
 from .messages import explain, fail
@@ -42,6 +44,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-r", "--read-only", action="store_true", help="change nothing")
     parser.add_argument(
         "-u", "--user", metavar="UID[:GID]", type=_user, help="act for this user, 0 for root"
+    )
+    parser.add_argument(
+        "--cold",
+        action="store_true",
+        help="keep nothing in memory between calls, as OSTEP's figures 40.3 and 40.4 assume",
     )
     arguments = parser.parse_intermixed_args(argv)  # SCRIPT may come after options
     if arguments.script is not None and arguments.commands is not None:
@@ -76,9 +83,7 @@ def _main(arguments: argparse.Namespace) -> int:
     except OSError as error:
         return fail(PROGRAM, f"{arguments.script}: {error.strerror}", _BAD_USE)
     try:
-        fs = vsfs.FileSystem.open(
-            arguments.image, read_only=arguments.read_only, credentials=arguments.user
-        )
+        fs = _open(arguments)
     except OSError as error:
         return fail(PROGRAM, safe(_cannot_open(error, arguments.image)))
     session = new_session(fs, arguments.image)
@@ -99,6 +104,17 @@ def _main(arguments: argparse.Namespace) -> int:
         )
     except OSError as error:  # of the last commit
         return fail(PROGRAM, safe(explain(error, arguments.image)))
+
+
+def _open(arguments: argparse.Namespace) -> vsfs.FileSystem:
+    """The filesystem, such that its accesses can be recorded."""
+    device = vsfs.FileDevice(arguments.image, read_only=arguments.read_only)
+    kind = ColdVolume if arguments.cold else TracedVolume
+    try:
+        return vsfs.FileSystem(kind(device, read_only=arguments.read_only), arguments.user)
+    except BaseException:
+        device.close()
+        raise
 
 
 def _script(arguments: argparse.Namespace) -> str | None:

@@ -30,6 +30,7 @@ from typing import Final, NoReturn, Protocol
 import vsfs
 from vsfs.copying import Calls
 from vsfs.process import Call, ProcessTable
+from vsfs.trace import Recorder
 
 from .inspect_output import PlainPrinter, Printer, RichPrinter
 
@@ -103,6 +104,7 @@ class Session:
     groups: list[Group]
     opened: dict[int, str] = field(default_factory=dict)
     last_call: Call | None = None
+    recorder: Recorder | None = None
     is_over: bool = False
     _rich: RichPrinter | None = None
 

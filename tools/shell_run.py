@@ -12,8 +12,9 @@ from typing import Final
 
 import vsfs
 from vsfs.errors import Corrupt, VsfsError
+from vsfs.traced import CallObserver, TracedVolume
 
-from . import shell_calls, shell_copy, shell_files, shell_processes
+from . import shell_calls, shell_copy, shell_files, shell_processes, shell_trace
 from .inspect_output import safe
 from .messages import explain, fail
 from .shell_commands import BadUse, Command, Group, Session, Trouble, exactly
@@ -30,6 +31,7 @@ GROUPS: Final = [
     shell_copy.COMMANDS,
     shell_calls.COMMANDS,
     shell_processes.COMMANDS,
+    shell_trace.COMMANDS,
     SHELL,
 ]
 
@@ -38,6 +40,8 @@ def new_session(fs: vsfs.FileSystem, image: str) -> Session:
     """A shell with all commands, whose first process is that of `fs`."""
     session = Session(fs, image, list(GROUPS))
     session.processes.observers.append(OpenedPaths(session))
+    if isinstance(fs.volume, TracedVolume):
+        session.processes.observers.append(CallObserver(fs.volume))
     return session
 
 

@@ -155,6 +155,7 @@ class FuseAdapter(Adapter):
     """
 
     binding = "fusepy"
+    callbacks_type: type[Callbacks] = Callbacks
     use_ns = True
     flag_nullpath_ok = 1  # open files that were unlinked come without a path
     flag_nopath = 1  # and no request with a handle needs one
@@ -199,7 +200,7 @@ class FuseAdapter(Adapter):
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
         try:
-            Callbacks(
+            self.callbacks_type(
                 self,
                 os.fsencode(mount_point).decode(ENCODING),
                 raw_fi=True,
@@ -211,9 +212,7 @@ class FuseAdapter(Adapter):
                 use_ino=True,
                 big_writes=True,
                 attr_timeout=0,
-                entry_timeout=VALID_FOR,
-                negative_timeout=VALID_FOR,
-                **options,
+                **{"entry_timeout": VALID_FOR, "negative_timeout": VALID_FOR, **options},
             )
         except RuntimeError as error:  # libfuse's exit status, in fusepy's words
             raise CannotMount(str(error)) from None

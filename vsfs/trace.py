@@ -99,8 +99,8 @@ class Recorder:
         self._number += 1
         self._call = TracedCall(self._number, name, label)
 
-    def end(self, errno: int, label: str | None = None) -> None:
-        """The call has ended; `label` is a better one that is known by now."""
+    def end(self, errno: int, label: str = "") -> None:
+        """The call has ended; `label` is a better one than at its begin."""
         if self._call is not None:
             self._call = self._call._replace(errno=errno, label=label or self._call.label)
         self._finish()

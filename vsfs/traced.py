@@ -49,6 +49,7 @@ _CALLS: Final[dict[str, tuple[str, ...]]] = {
     "close": (),
 }
 #: Calls by the names that people know.
+_OF_A_WALK: Final = ("walk", "lookup", "inode")
 _SHOWN: Final = {"inode": "getattr", "mknod": "create", "close": "unmount", "walk": "lookup"}
 
 
@@ -62,6 +63,7 @@ class TracedVolume(Volume):
         self.traced = TracedDevice(device)
         self.names = Names()
         self._depth = 0
+        self._request = ""  # the label of the call that a request is about
         super().__init__(self.traced, **options)
 
     def record(self, sink: Sink | None = None) -> Recorder:
@@ -89,12 +91,20 @@ class TracedVolume(Volume):
             if self.traced.recorder is not None:
                 self.traced.recorder.begin(name, label)
 
-    def call_ends(self, error: BaseException | None, label: str | None = None) -> None:
+    def call_ends(self, error: BaseException | None) -> None:
         """The call that began last has ended."""
+        self.call_returns(error.errno or 0 if isinstance(error, OSError) else 0)
+
+    def call_returns(self, errno: int, *, is_request: bool = False) -> None:
+        """As :meth:`call_ends`, with an errno.
+
+        A request of the kernel's is named after the call that it made last.
+        """
         self._depth -= 1
-        if self._depth == 0 and self.traced.recorder is not None:
-            code = error.errno or 0 if isinstance(error, OSError) else 0
-            self.traced.recorder.end(code, label)
+        if self._depth == 0:
+            label, self._request = self._request if is_request else "", ""
+            if self.traced.recorder is not None:
+                self.traced.recorder.end(errno, label)
 
     @property
     def is_in_call(self) -> bool:
@@ -157,16 +167,18 @@ def _as_call(name: str) -> Callable[..., Any]:
         if name == "walk":
             args = (list(args[0]),)  # an iterator could be walked only once
         with self.lock:
-            is_shown = self.traced.recorder is not None and not self.is_in_call
-            label = self.label(name, args) if is_shown else ""
+            label = self.label(name, args) if self.traced.recorder is not None else ""
+            if self.is_in_call and name not in _OF_A_WALK:
+                self._request = label
             self.call_begins(_SHOWN.get(name, name), label)
+            error: BaseException | None = None
             try:
-                result = method(self, *args, **kwargs)
-            except BaseException as error:
-                self.call_ends(error)
+                return method(self, *args, **kwargs)
+            except BaseException as raised:
+                error = raised
                 raise
-            self.call_ends(None, self.label(name, args) if label and name != "release" else None)
-            return result
+            finally:
+                self.call_ends(error)
 
     return call
 
