@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 import vsfs
-from tests.support.crash_order import OrderCheckingDevice
+from tests.support.crash_order import watched_mounts
 from tests.support.images import ALICE, ROOT, as_user, blank, image_of, mount
 from tests.support.rawwalk import walk
 
@@ -30,14 +30,25 @@ settings.load_profile("vsfs")
 MakeFs = Callable[..., vsfs.FileSystem]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _order_of_writes() -> Iterator[list[str]]:
+    """What the filesystems of all tests have written in a wrong order."""
+    with watched_mounts() as violations:
+        yield violations
+
+
+@pytest.fixture(autouse=True)
+def _order_is_right(_order_of_writes: list[str]) -> Iterator[None]:
+    """Every write of every test would leave a good disk, if the plug were pulled after it."""
+    yield
+    found, _order_of_writes[:] = list(_order_of_writes), []
+    assert found == []
+
+
 @pytest.fixture
 def make_fs() -> Iterator[MakeFs]:
-    """Makes filesystems in memory; each is unmounted and checked at the end.
-
-    So is the order of all its writes.
-    """
+    """Makes filesystems in memory; each is unmounted and checked at the end."""
     made: list[vsfs.FileSystem] = []
-    watched: list[OrderCheckingDevice] = []
 
     def make_one(
         size: int = 256 * 1024,
@@ -48,15 +59,13 @@ def make_fs() -> Iterator[MakeFs]:
         **options: Any,
     ) -> vsfs.FileSystem:
         device = blank(size, block_size=block_size, inode_count=inode_count)
-        watched.append(OrderCheckingDevice(device))
-        made.append(mount(watched[-1], user, **options))
+        made.append(mount(device, user, **options))
         return made[-1]
 
     yield make_one
     for fs in made:
         fs.unmount()
         assert walk(image_of(fs)).findings == []
-    assert [what for device in watched for what in device.violations] == []
 
 
 @pytest.fixture

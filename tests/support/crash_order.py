@@ -24,26 +24,60 @@ With one (``vsfs/journal.py``):
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
+from unittest import mock
 
-from tests.support.crash_recovery import has_journal, journal_blocks_of
+from tests.support.crash_recovery import has_journal, journal_blocks_of, needs_replay
 from vsfs.device import BlockDevice, BytesLike, Kind, MemoryDevice
+from vsfs.mounting import Mounted
 
 _INODE: Final = 256
 _SECTOR: Final = 512
+_MOST_BYTES: Final = 4 << 20  # of an image that is watched
+_CLEAN: Final = b"\1\0\0\0"  # the superblock's state
 _POINTERS: Final = (Kind.INODE_TABLE, Kind.INDIRECT, Kind.DIRECTORY, Kind.ATTRIBUTE)
+
+
+@contextlib.contextmanager
+def watched_mounts() -> Iterator[list[str]]:
+    """Watch each filesystem in memory that is mounted; gives the rules broken so far.
+
+    Not one that was not cleanly unmounted, since a replay or a repair has an order of
+    its own, nor a large one, of which the watching would cost more than the test.
+    """
+    violations: list[str] = []
+    original = Mounted.__init__
+
+    def mount(self: Mounted, device: BlockDevice, **options: Any) -> None:
+        if type(device) is MemoryDevice and _may_be_watched(device.image):
+            device = OrderCheckingDevice(device, violations)
+        original(self, device, **options)
+
+    with mock.patch.object(Mounted, "__init__", mount):
+        yield violations
+
+
+def _may_be_watched(image: bytearray) -> bool:
+    if len(image) > _MOST_BYTES or image[68:72] != _CLEAN or needs_replay(image):
+        return False
+    if not has_journal(image):
+        return True
+    size = int.from_bytes(image[20:24], "little")
+    start = journal_blocks_of(image)[0][0] * size
+    return not _committed(image[start : start + size])  # or a crash took its clearing
 
 
 class OrderCheckingDevice(BlockDevice):
     """Passes everything on to `below`; `violations` are the rules broken so far."""
 
-    def __init__(self, below: MemoryDevice) -> None:
+    def __init__(self, below: MemoryDevice, violations: list[str] | None = None) -> None:
         self.below = below
         self.block_size = below.block_size
         self.read_only = below.read_only
-        self.violations: list[str] = []
+        self.violations: list[str] = [] if violations is None else violations
         image = below.image
         (self._size,) = struct.unpack_from("<I", image, 20)
         (self._inodes,) = struct.unpack_from("<I", image, 32)
@@ -226,7 +260,7 @@ def _entries(directory: bytes) -> Iterator[tuple[int, bytes]]:
             at += length
 
 
-def _committed(header: bytes) -> tuple[int, ...]:
+def _committed(header: bytes | bytearray) -> tuple[int, ...]:
     """The block numbers of a header's transaction; none if it was cleared."""
     magic, count = struct.unpack_from("<4sI", header)
     if magic != b"JRNL" or count > (len(header) - 20) // 4:
