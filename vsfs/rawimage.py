@@ -19,6 +19,7 @@ one place only, however many pointers lead to it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import re
@@ -59,6 +60,7 @@ from vsfs.validate import check_inode, check_superblock
 _CACHED_BLOCKS: Final = 128  # 8 MiB of the largest blocks
 _CHUNK: Final = 1 << 20  # bytes of a file read at a time
 MAX_LINKS: Final = 40  # symbolic links on one path, as in Linux
+_NO_CHILD: Final = (0, b"", 0, True)  # behind the last of _children
 _MAX_TARGET: Final = 4096  # bytes of a link's target that are read (PATH_MAX)
 _MAX_DEPTH: Final = 2048  # components of the longest path of 4096 bytes
 _ONES: Final = re.compile("1+")
@@ -497,12 +499,27 @@ class RawImage:
     def places(self) -> dict[int, tuple[int, bytes]]:
         """For each inode with a name: its directory and its name there.
 
-        Of a file with several names, the first one met on a walk of the tree.
+        Of a file with several names, the first one met on a walk of the tree; unlike
+        :meth:`tree`, it looks at each inode once, and for nothing but its type.
         """
         found: dict[int, tuple[int, bytes]] = {}
-        for node in self.tree():
-            found.setdefault(node.ino, (node.parent, node.name))
+        stack = [iter([(0, b"/", ROOT_INO, True)])]
+        while stack:
+            parent, name, ino, _ = next(stack[-1], _NO_CHILD)
+            if not ino:
+                stack.pop()
+            elif ino not in found:
+                found[ino] = parent, name
+                stack.append(_children(ino, self._names_below(ino)))
         return found
+
+    def _names_below(self, ino: int) -> dict[bytes, int]:
+        """The names in inode `ino`, none if it is no directory or cannot be read."""
+        with contextlib.suppress(Corrupt, NotThere):
+            record = self.inode(ino)
+            if record.nlink and stat.S_ISDIR(record.mode):
+                return self.names(ino, record)[0]
+        return {}
 
     def remember(self, directory: int, name: bytes, ino: int) -> None:
         """Note that `directory` has inode `ino` as `name`, which spares a walk for its path."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fsck.trees import REGULAR, Repaired, image, place, safely
-from tests.support.damage import Image
-from tests.support.images import blank, image_of, mount
+from tests.fsck.trees import REGULAR, Repaired, crowded, image, place, safely
 
 PATHS = ["/", "/a", "/a/b/c", "/f", "/a/g", "/e", "/s"]
 
@@ -48,13 +46,7 @@ def test_a_new_entry_counts() -> None:
 
 @pytest.mark.slow
 def test_more_links_than_vsfs_makes_are_counted() -> None:
-    fs = mount(blank(16 * 2**20))
-    fs.close(fs.open("/f", 0o101))
-    fs.mkdir("/d")
-    for number in range(65_534):
-        fs.link("/f", f"/d/{number}")
-    fs.unmount()
-    broken = Image(image_of(fs))
+    broken = crowded(65_534, 5)
     for number in range(3):
         broken.insert(2, b"more%d" % number, broken.find("/f"), REGULAR)
     found = Repaired(broken)

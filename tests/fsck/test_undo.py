@@ -22,9 +22,9 @@ from tests.fsck.test_write import (
     last_part,
     many_at_once,
     repair,
-    sectors_of,
 )
 from tests.support.images import errno_of
+from tests.support.interrupted import sectors_of
 from vsfs.device import FileDevice, MemoryDevice, RecordingDevice
 from vsfs.fsck import check
 from vsfs.fsck.undo import UndoMismatch, save, undo

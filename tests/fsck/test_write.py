@@ -8,18 +8,19 @@ import random
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 
 from tests.support.images import IDENTITY, KIB, fail_nth, mount
+from tests.support.interrupted import crash_states, grouped
 from tests.support.rawwalk import walk
 from vsfs.device import Access, Kind, MemoryDevice, RecordingDevice
 from vsfs.fsck import Report, check
 from vsfs.fsck.findings import Edit
 from vsfs.fsck.write import ImageChanged, write_edits
-from vsfs.layout import SECTOR_SIZE, Geometry, decode_superblock
+from vsfs.layout import Geometry, decode_superblock
 from vsfs.mkfs import make, plan
 
 GEOMETRY: Final = plan(256 * KIB)
@@ -176,51 +177,6 @@ def files(image: bytes) -> dict[bytes, bytes]:
 # -- the pulled plug -------------------------------------------------------------
 
 
-def writes_of(image: bytes) -> list[list[Access]]:
-    """What a repair writes, in groups that end with a barrier."""
-    device = RecordingDevice(MemoryDevice(bytearray(image)))
-    report = check(device.below, now_ns=NOW_NS)
-    report.write(device)
-    groups: list[list[Access]] = [[]]
-    for access in device.accesses:
-        if access.operation == "write":
-            groups[-1].append(access)
-        elif access.operation == "barrier":
-            groups.append([])
-    assert groups.pop() == []  # nothing is written behind the last barrier
-    return groups
-
-
-def sectors_of(access: Access, block_size: int) -> Iterator[tuple[int, bytes]]:
-    """A write as what a disk does with it: whole sectors, in any order."""
-    start = access.block_no * block_size + access.offset
-    assert start % SECTOR_SIZE == 0
-    for at in range(0, access.size, SECTOR_SIZE):
-        yield start + at, access.content[at : at + SECTOR_SIZE]
-
-
-def crash_states(image: bytes, block_size: int, seed: int) -> Iterator[bytes]:
-    """What may be on the disk when the plug is pulled during a repair of `image`.
-
-    Each prefix of the writes, and random sectors of those that no barrier has
-    made durable yet.
-    """
-    chance = random.Random(seed)
-    durable = bytearray(image)
-    for group in writes_of(image):
-        sectors = [sector for access in group for sector in sectors_of(access, block_size)]
-        subsets = [sectors[:count] for count in range(len(sectors))][-20:]
-        subsets += [[s for s in sectors if chance.random() < 0.5] for _ in range(6)]
-        for subset in subsets:
-            state = bytearray(durable)
-            for start, content in subset:
-                state[start : start + len(content)] = content
-            yield bytes(state)
-        for start, content in sectors:
-            durable[start : start + len(content)] = content
-    yield bytes(durable)
-
-
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_repair_that_is_interrupted_can_be_repaired(damage: Callable[[bytearray], None]) -> None:
     image = damaged(damage)
@@ -296,13 +252,7 @@ def written(image: bytes, edits: list[Edit], geometry: Geometry = GEOMETRY) -> l
     """The writes of these edits, in groups that end with a barrier."""
     device = RecordingDevice(MemoryDevice(bytearray(image)))
     write_edits(device, geometry, edits)
-    groups: list[list[Access]] = [[]]
-    for access in device.accesses:
-        if access.operation == "write":
-            groups[-1].append(access)
-        elif access.operation == "barrier":
-            groups.append([])
-    return groups[:-1]
+    return grouped(device)
 
 
 def test_each_kind_of_block_has_its_stage() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
 
 from tests.support.broken import repaired
-from tests.support.damage import Image
+from tests.support.damage import SECTOR, Image
 from tests.support.images import blank, image_of, mount
 from tests.support.rawwalk import Walk, walk
 from vsfs.device import MemoryDevice
@@ -91,3 +92,42 @@ def place(broken: Image, finding: Finding) -> int:
 def safely(broken: Image) -> Report:
     """What ``-p`` would find and decide."""
     return check(MemoryDevice(bytearray(broken.data)), decide=repair_safe)
+
+
+def crowded(count: int, length: int) -> Image:
+    """An image whose /d has `count` names of `length` bytes for the file /f.
+
+    They are written as a file that becomes a directory: calls of link() would take
+    most of a test's time.
+    """
+    fs = mount(blank(16 * 2**20))
+    fs.close(fs.open("/f", os.O_CREAT | os.O_WRONLY))
+    content = _records(fs.stat("/f").st_ino, count, length)
+    fd = fs.open("/d", os.O_CREAT | os.O_WRONLY)
+    fs.write(fd, content)
+    directory = fs.stat("/d").st_ino
+    fs.close(fd)
+    fs.unmount()
+    made = Image(image_of(fs))
+    made.put_inode(directory, mode=0o040755, nlink=2)
+    made.put_record(made.entry("/d"), file_type=DIRECTORY)
+    made.put_word(made.at(made.owned(directory).data[0]), directory)
+    made.put_inode(made.find("/f"), nlink=count + 1)
+    made.put_inode(2, nlink=made.get(2, "nlink") + 1)
+    return made
+
+
+def _records(ino: int, count: int, length: int) -> bytes:
+    """Whole blocks of directory records: `.` (its inode is put in later), `..`, and the names."""
+    size = (8 + length + 3) // 4 * 4
+    records = [(12, 2, DIRECTORY, b"."), (12, 2, DIRECTORY, b"..")]
+    records += [(size, ino, REGULAR, b"%0*d" % (length, number)) for number in range(count)]
+    content = bytearray()
+    for at in range(0, len(records), SECTOR // size):
+        sector = records[at : at + SECTOR // size]
+        room = SECTOR - sum(record[0] for record in sector[:-1])
+        for used, number, kind, name in (*sector[:-1], (room, *sector[-1][1:])):
+            content += struct.pack("<IHBB", number, used, len(name), kind) + name
+            content += bytes(used - 8 - len(name))
+    empty = struct.pack("<IHBB", 0, SECTOR, 0, 0).ljust(SECTOR, b"\0")
+    return bytes(content) + empty * (-(len(content) // SECTOR) % 8)

@@ -123,16 +123,16 @@ def examine(subject: Subject, mutant: Mutant, *, with_preen: bool = True) -> Out
     if report.left:
         if _is_same_filesystem(subject, mutant, report):
             is_mounted = after[_STATE_AT] == STATE_MOUNTED
-            found = walk(_without_reserved(after), mounted=is_mounted, shared=True)
-            _is_unharmed(subject, mutant, found)
+            found = walk(without_reserved(after), mounted=is_mounted, shared=True)
+            is_unharmed(subject, mutant, found)
         return outcome
     reading = read_all(MemoryDevice(bytearray(after)))
     assert reading.errors == {}
     if _is_same_filesystem(subject, mutant, report):
-        found = walk(_without_reserved(after))
+        found = walk(without_reserved(after))
         assert found.findings == []
         assert len(reading.paths) == len(found.paths)
-        _is_unharmed(subject, mutant, found)
+        is_unharmed(subject, mutant, found)
     return outcome
 
 
@@ -215,7 +215,7 @@ def _preen(data: bytes) -> str:
     return "repairs"
 
 
-def _without_reserved(data: bytes) -> bytes:
+def without_reserved(data: bytes) -> bytes:
     """The image with zeroes where the format says zero, and a program leaves it alone.
 
     One that stays "mounted" since not all could be repaired gets the flag that a crash
@@ -233,7 +233,7 @@ def _without_reserved(data: bytes) -> bytes:
     return bytes(head) + crc + bytes(block_size - 512) + data[block_size:]
 
 
-def _is_unharmed(subject: Subject, mutant: Mutant, found: Walk) -> None:
+def is_unharmed(subject: Subject, mutant: Mutant, found: Walk) -> None:
     """What the damage did not touch is as it was, and has a name."""
     sound = untouched(subject, mutant.data)
     named = set(found.paths.values())
