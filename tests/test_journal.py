@@ -878,3 +878,28 @@ def test_without_damage_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> N
     device = prepared()
     mount(device).unmount()
     assert caplog.messages == []
+
+
+def test_a_directory_shrinks_in_steps_that_a_small_journal_has_room_for() -> None:
+    """Each of its blocks is in another block of the bitmap, and all become empty at once."""
+    names = [f"/d/{number:0255}" for number in range(16)]  # a block for each
+    with mount(blank(34 * MIB, block_size=512, journal_blocks=16)) as fs:
+        fs.mkdir("/d")
+        for number in range(16):
+            put(fs, f"/{number}", bytes(2 * MIB))
+        fd = fs.open("/rest", os.O_CREAT | os.O_WRONLY)
+        while not errno_of(fs.write, fd, bytes(64 * KIB)):
+            pass
+        for number in range(16):  # one free block behind each
+            fs.truncate(f"/{number}", 2 * MIB - 512)
+        for name in names:
+            fs.link("/0", name)
+        assert fs.stat("/d").st_size == 16 * 512
+        for name in names:
+            fs.unlink(name)
+        assert fs.stat("/d").st_size < 16 * 512
+        for _ in range(8):
+            fs.link("/0", "/d/short")
+            fs.unlink("/d/short")
+        assert fs.stat("/d").st_size == 512
+    assert walk(image_of(fs)).findings == []

@@ -110,6 +110,7 @@ class BufferCache:
         self._expiring: list[int] = []
         self._expected: set[int] = set()  # blocks that the commit itself will change
         self._committing = False
+        self._committed_in = 0  # what `operation` was at the last commit
 
     # -- blocks ---------------------------------------------------------------
 
@@ -182,6 +183,18 @@ class BufferCache:
             self._require_room(block_no)
             self._expected.add(block_no)
             self._undo.append(lambda: self._expected.discard(block_no))
+
+    @property
+    def room(self) -> int | None:
+        """Blocks that the transaction can take beside the superblock; None if any number."""
+        if self.limit is None:
+            return None
+        return self.limit - 1 - len(self._dirty.keys() | self._expected)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the running operation is the first since a commit."""
+        return self.operation == self._committed_in + 1
 
     def _require_room(self, block_no: int) -> None:
         """Raise TransactionFull unless one more block fits into the transaction."""
@@ -328,6 +341,7 @@ class BufferCache:
         self._gaining.clear()
         self._losing.clear()
         self._touched = self._unflushed_data = False
+        self._committed_in = self.operation
         for block_no in self._expiring:
             self._blocks.pop(block_no, None)
         self._expiring.clear()

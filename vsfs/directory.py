@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from vsfs.blockmap import BlockMap
+from vsfs.blockmap import BlockMap, pointer_path
 from vsfs.buffer import Buffer, BufferCache
 from vsfs.device import Kind
-from vsfs.errors import Corrupt
+from vsfs.errors import Corrupt, TransactionFull
 from vsfs.inode import Inode
 from vsfs.layout import (
     SECTOR_SIZE,
@@ -47,6 +47,9 @@ _TRIES: Final = 8
 
 #: Blocks whose place is looked up together when a directory is first read.
 _LOAD_BLOCKS: Final = 256
+#: Blocks that an operation may change after a name was removed: an inode, its bitmap,
+#: a `..`, and as many of the data bitmap as a file's that is freed at once.
+_ROOM_FOR_THE_REST: Final = 6
 #: Blocks behind a directory that its files leave to it at most.
 _MOST_LEFT: Final = 256
 
@@ -388,8 +391,27 @@ class Directory:
             self._offer_room(at, SECTOR_SIZE)
         return start // SECTOR_SIZE
 
+    def _most_to_give_back(self) -> int:
+        """How many blocks at the end the transaction has room to give back.
+
+        Each may be in another block of the bitmap, as the indirect blocks that go with
+        them may; others of these are changed.
+        """
+        room = self._cache.room
+        if room is None:
+            return len(self._live)
+        geometry = self._cache.geometry
+        bitmap_blocks = geometry.inode_table_start - geometry.data_bitmap_start
+        levels = len(pointer_path(len(self._live) - 1, geometry.pointers_per_block)[1])
+        room -= _ROOM_FOR_THE_REST + levels
+        return len(self._live) if room >= bitmap_blocks else max(room - levels, 0)
+
     def _shrink(self) -> None:
-        """Give back blocks at the end that have no names."""
+        """Give back blocks at the end that have no names.
+
+        If a journal has no room even for these alone, the rest goes with the next name.
+        Raises TransactionFull if others have to be committed first.
+        """
         keep = len(self._live)
         while (
             keep > 1
@@ -398,8 +420,14 @@ class Directory:
             and not self._cache.is_losing(self._blocks[keep - 1])
         ):
             keep -= 1
-        if keep == len(self._live):
+        wanted = len(self._live) - keep
+        if not wanted:
             return
+        possible = self._most_to_give_back()
+        if possible < wanted:
+            if not self._cache.is_first:
+                raise TransactionFull("the journal has no room for a directory's blocks")
+            keep += wanted - possible
         self._map.truncate(self.inode, keep)
         self.inode.size = keep * self._block_size
         sectors = range(
