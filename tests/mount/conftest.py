@@ -43,9 +43,13 @@ def new_mount(tmp_path: Path, binding: str) -> Iterator[Callable[..., Mount]]:
     """Make images of a given size and give them a mount point, not yet mounted."""
     made: list[Mount] = []
 
-    def make(size: int = 256 * 1024, block_size: int = 4096) -> Mount:
+    def make(
+        size: int = 256 * 1024, block_size: int = 4096, journal_blocks: int | None = None
+    ) -> Mount:
         image, point = tmp_path / f"disk{len(made)}.img", tmp_path / f"mnt{len(made)}"
-        made.append(Mount.make(image, point, binding, size, block_size))
+        made.append(
+            Mount.make(image, point, binding, size, block_size, journal_blocks=journal_blocks)
+        )
         return made[-1]
 
     yield make

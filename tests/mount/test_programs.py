@@ -90,12 +90,14 @@ SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("block_size", [4096, 512])
+@pytest.mark.parametrize(
+    ("block_size", "journal_blocks"), [(4096, 16), (512, None)], ids=["4096-journal", "512"]
+)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_leaves_the_same_tree_as_on_the_host(
-    name: str, block_size: int, new_mount: Any, tmp_path: Path
+    name: str, block_size: int, journal_blocks: int | None, new_mount: Any, tmp_path: Path
 ) -> None:
-    mount = new_mount(1024 * 1024, block_size)
+    mount = new_mount(1024 * 1024, block_size, journal_blocks)
     mount.mount()
     host = tmp_path / "host"
     host.mkdir()
