@@ -84,6 +84,14 @@ def journal_is_a_directory(image: Image) -> None:
 
 
 @case("journal")
+def journal_is_another_file(image: Image) -> None:
+    """Inode 1, the journal, is a copy of the inode of /single: its blocks are those."""
+    at = image.inode_at(image.find("/single"))
+    image.put(image.inode_at(1), bytes(image.data[at : at + 256]))
+    image.seal(1)
+
+
+@case("journal")
 def journal_pointer_out_of_the_image(image: Image) -> None:
     """The journal's fifth block is one that the image does not have."""
     image.put_inode(1, direct4=image.block_count + 7)

@@ -204,7 +204,9 @@ def _report_header(check: Check, journal: Journal, error: Corrupt) -> None:
             JOURNAL_INO, "direct", f"the header in block {journal.blocks[0]}"
         ),
         repair="write an empty header",
-        changes=[Change(journal.blocks[0], 0, header, Kind.JOURNAL)],
+        # written behind the inodes, of which one may have to give this block up first; of
+        # the kind JOURNAL only a replay is, which comes before all else
+        changes=[Change(journal.blocks[0], 0, header, Kind.DIRECTORY)],
         lost="the transaction that waited in it, if one did",
     )
 
