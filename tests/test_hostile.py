@@ -46,9 +46,9 @@ READERS: Final[dict[str, Callable[[BlockDevice], object]]] = {
 def read_hostile(data: bytes, reader: str) -> None:
     """One image through one reader; only a mount for writing may change it."""
     device = CountingDevice(data)
-    started = time.perf_counter()
+    started = time.process_time()
     tried(READERS[reader], device)
-    assert time.perf_counter() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     assert device.largest <= 2 * max(len(data), 2**20), "more was read than there is"
     assert reader == "changes" or bytes(device.image) == data
 

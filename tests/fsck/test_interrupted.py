@@ -17,6 +17,8 @@ from tests.support.rawwalk import walk
 
 #: States of each image that are looked at; all with VSFS_TEST_EXAMPLES.
 EACH: Final = 3
+#: Where only few of the states show a wrong order.
+ALL_OF: Final = {"journal-is-another-file"}
 REPAIRABLE: Final = [
     image for image in broken_images() if image.kind in ("homework", "damage", "crash")
 ]
@@ -29,7 +31,7 @@ def test_an_interrupted_repair_of_the_list_can_be_repaired(image: Broken) -> Non
     report, _ = repaired(image.data)
     left = {finding.rule.number for finding in report.left} | {701}  # it stays "mounted" then
     states = list(crash_states(image.data, report.geometry.block_size, seed=1))
-    if not MORE:
+    if not MORE and image.name not in ALL_OF:
         states = random.Random(image.name).sample(states, min(EACH, len(states)))
     for state in states:
         again, after = repaired(state)
