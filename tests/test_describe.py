@@ -233,7 +233,7 @@ def test_every_field_of_the_format_is_described() -> None:
 
 def test_a_mode_is_shown_in_octal_and_in_letters() -> None:
     found = describe.describe_inode(sample(), NULL)["fields"]
-    assert found["mode"]["text"] == "0020644 crw-r--r--"
+    assert found["mode"]["text"] == "0020644 crw-r--r-- character device"
 
 
 def test_a_device_is_shown_as_major_and_minor() -> None:

@@ -137,7 +137,7 @@ class Report:
             self._line(f"{ino:>5}  ", ("reserved", "minor"))
             return
         said = {name: field["value"] for name, field in values["fields"].items()}
-        permissions = values["fields"]["mode"]["text"].split()[-1]
+        permissions = values["fields"]["mode"]["text"].split()[1]
         owner = f"{said['uid']}:{said['gid']}"
         self._line(
             f"{ino:>5}  {permissions}  {said['nlink']:>5}  {owner:<9}  {said['size']:>10}  ",

@@ -96,7 +96,7 @@ def _device_text(device: int) -> str:
 
 
 def _mode_text(mode: int) -> str:
-    return f"{mode:07o} {stat.filemode(mode)}" if mode else "0"
+    return f"{mode:07o} {stat.filemode(mode)} {type_name(mode)}" if mode else "0"
 
 
 def _bytes_text(raw: bytes) -> str:

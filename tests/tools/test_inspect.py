@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import errno
 import json
 import os
 import pty
 import re
-import shlex
 import stat
 import struct
 import subprocess
@@ -690,11 +688,7 @@ def test_a_damaged_header_is_shown(
         assert inspect.main([str(waiting), command, *(["9"] if command == "block" else [])]) == 0
 
 
-# -- the document -------------------------------------------------------------
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "INSPECT.md"
-EXAMPLE = re.compile(r"^```console\n\$ (vsfs-inspect .*)\n((?:.*\n)*?)```$", re.MULTILINE)
-LEFT_OUT = "...\n"
+# -- the images of the document -----------------------------------------------
 
 
 def build_example(image: Path) -> None:
@@ -743,21 +737,3 @@ def build_waiting(image: Path) -> None:
     with pytest.raises(OSError, match="Input/output error"):
         fs.sync()
     fs.unmount()
-
-
-def test_the_document_shows_what_the_command_prints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")  # argparse folds its help
-    build_example(Path("disk.img"))
-    build_later(Path("disk.img"), Path("later.img"))
-    build_waiting(Path("journal.img"))
-    examples = EXAMPLE.findall(DOCUMENT.read_text())
-    assert len(examples) > 10
-    for command, shown in examples:
-        with contextlib.suppress(SystemExit):  # --help
-            inspect.main(shlex.split(command)[1:])
-        printed = capsys.readouterr().out
-        for part in shown.split(LEFT_OUT):
-            assert part in printed
