@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -35,6 +37,20 @@ def test_it_waits_for_a_mount_that_is_ending(mounted: Any, run: Run) -> None:
         mounted.unmount()
         assert f"file{number}" in run("inspect", mounted.image, "tree").stdout
         mounted.mount()
+
+
+def test_it_tells_what_a_command_changed(mounted: Any, run: Run, tmp_path: Path) -> None:
+    (mounted.point / "first").write_text("1")
+    subprocess.run(["sync", mounted.point], check=True)
+    saved = shutil.copy(mounted.image, tmp_path / "saved.img")
+    (mounted.point / "second").write_text("12")
+    (mounted.point / "first").unlink()
+    told = run("inspect", mounted.image, "diff", "--since", saved).stdout
+    assert "- /first removed: regular file, inode 3 is free" in told
+    assert "- /second made: regular file, 2 bytes, inode 4" in told
+    shown = run("inspect", mounted.image, "recover", "3", tmp_path / "first")
+    assert shown.returncode == 0, shown.stderr
+    assert (tmp_path / "first").read_text() == "1"
 
 
 def test_it_leaves_the_mount_and_the_image_alone(mounted: Any, run: Run) -> None:
