@@ -148,6 +148,8 @@ def cat(session: Session, words: list[str]) -> None:
     for path in some(words):
         fd = session.fs.open(path, os.O_RDONLY)
         try:
+            if stat.S_ISDIR(session.fs.fstat(fd).st_mode):
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             while content := session.fs.read(fd, CHUNK):
                 sys.stdout.buffer.write(content)
         finally:

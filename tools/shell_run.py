@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
 from typing import Final
 
 import vsfs
-from vsfs.errors import Corrupt, VsfsError
+from vsfs.copying import CannotCopy
+from vsfs.errors import Corrupt
 from vsfs.traced import CallObserver, TracedVolume
 
 from . import shell_calls, shell_copy, shell_files, shell_processes, shell_trace
@@ -54,16 +56,18 @@ def run_script(session: Session, text: str, *, keep_going: bool = False) -> int:
     The exit status is that of the command that stopped it, or with `keep_going` 1
     if any failed.
     """
-    worst = 0
+    failed = False
     for line, commands in _lines(text):
         if isinstance(commands, BadLine):
             status = fail(PROGRAM, f"line {line}: {safe(str(commands))}", _BAD_USE)
         else:
             status = run(session, commands, keep_going=keep_going)
-        if session.is_over or (status and not keep_going):
+        failed = failed or bool(status)
+        if status and not keep_going:
             return status
-        worst = worst or (1 if status else 0)
-    return worst
+        if session.is_over:
+            break
+    return int(failed)
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[CommandLine] | BadLine]]:
@@ -83,13 +87,14 @@ def _lines(text: str) -> Iterator[tuple[int, list[CommandLine] | BadLine]]:
 
 
 def run(session: Session, commands: list[CommandLine], *, keep_going: bool = False) -> int:
-    """Run the commands of a line; the status of the last, or of the one that failed."""
-    status = 0
+    """Run the commands of a line; the status of the first that failed, or 0."""
+    first = 0
     for command in commands:
         status = run_one(session, command)
+        first = first or status
         if session.is_over or (status and not keep_going):
             break
-    return status
+    return first
 
 
 def run_one(session: Session, line: CommandLine) -> int:
@@ -121,11 +126,13 @@ def _report(session: Session, command: Command, error: OSError) -> int:
         if not is_traced(session):
             print(safe(failed_call(session.last_call, error)), file=sys.stderr)
         return 1
-    if isinstance(error, VsfsError):
+    if isinstance(error, Corrupt):
         return fail(command.name, safe(explain(error, session.image)))
+    if isinstance(error, CannotCopy):
+        return fail(command.name, safe(str(error)))
     named = error.filename
     where = "" if named is None else f"{safe(os.fsdecode(named))}: "
-    return fail(command.name, f"{where}{error.strerror or error}")
+    return fail(command.name, where + os.strerror(error.errno or errno.EIO))
 
 
 def prompt_text(session: Session) -> str:

@@ -224,15 +224,19 @@ class OpenedPaths:
         """Remember it for the error that may come."""
         self._session.last_call = call
 
-    def leave(self, call: Call, result: object, _error: BaseException | None) -> None:
-        """Note the path of an open, made absolute."""
-        if call.name == "open" and isinstance(result, int):
-            session = self._session
-            path = os.fsdecode(call.args[0])
-            if not path.startswith("/"):
-                with contextlib.suppress(OSError):  # the current directory was removed
-                    path = posixpath.join(session.fs.getcwd(), path)
-            file = session.processes.get(call.pid).file(result)
+    def leave(self, call: Call, result: object, error: BaseException | None) -> None:
+        """Note the path of an open or chdir, made absolute."""
+        if error is not None or call.name not in ("open", "chdir"):
+            return
+        session = self._session
+        path = os.fsdecode(call.args[0])
+        process = session.processes.get(call.pid)
+        file = process.file(result) if isinstance(result, int) else process.current
+        if not path.startswith("/"):
+            with contextlib.suppress(OSError):  # the current directory was removed
+                here = session.fs.getcwd()  # after a chdir it is the path itself
+                path = here if result is None else posixpath.join(here, path)
+        if file is not None:
             session.opened[file.handle] = posixpath.normpath(path)
 
 

@@ -120,11 +120,14 @@ class Tree:
         return Entry(path, source, status, None if first == path else first, ())
 
     def _meet(self, status: os.stat_result, source: bytes) -> None:
-        """In a damaged image a directory may be its own grandparent: raises ELOOP."""
+        """In a damaged image a directory may be its own grandparent: raises CannotCopy."""
         if self._is_trusted:
             return
         if status.st_ino in self._met:
-            raise posix_error(errno.ELOOP, source)
+            raise CannotCopy(
+                f"{shown(source)} is a directory that was met before, so the image is damaged; "
+                "fsck.vsfs says more"
+            )
         self._met.add(status.st_ino)
 
     def _names(self, source: bytes) -> tuple[bytes, ...]:
