@@ -49,6 +49,7 @@ def wrappers(folder: Path) -> str:
         ("mount.vsfs", "mount"),
         ("fsck.vsfs", "fsck"),
         ("vsfs-inspect", "inspect"),
+        ("vsfs-shell", "shell"),
     ):
         script = folder / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vsfs_tools.{module} "$@"\n')
