@@ -204,12 +204,14 @@ class FileDevice(BlockDevice):
         return _punch_hole(self._fd, start, size)
 
     def barrier(self) -> None:
-        os.fdatasync(self._fd)
+        _sync(self._fd)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1  # its number may soon be another file's
         os.close(fd)
 
+
+_sync: Final = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 
 _FALLOC_FL_KEEP_SIZE: Final = 1  # fallocate(2); Python has no call for it
 _FALLOC_FL_PUNCH_HOLE: Final = 2

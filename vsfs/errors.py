@@ -14,6 +14,10 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Final
+
+#: "Structure needs cleaning": Linux's word for damage, and its number where there is none.
+EUCLEAN: Final = getattr(errno, "EUCLEAN", 117)
 
 
 def posix_error(code: int, path: str | bytes | None = None) -> OSError:
@@ -44,7 +48,7 @@ class Corrupt(VsfsError):
     `expected` are the two sides that disagree.
     """
 
-    code = errno.EUCLEAN
+    code = EUCLEAN
 
     def __init__(self, structure: str, block: int, offset: int, found: str, expected: str) -> None:
         super().__init__(
@@ -64,7 +68,7 @@ class NeedsCheck(VsfsError):
     Not mounted for writing until fsck.vsfs has asked about the repairs.
     """
 
-    code = errno.EUCLEAN
+    code = EUCLEAN
 
 
 class NotVsfs(VsfsError):

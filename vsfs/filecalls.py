@@ -14,7 +14,7 @@ from typing import Final
 from vsfs.device import BytesLike
 from vsfs.errors import posix_error
 from vsfs.inode import Inode
-from vsfs.openfiles import OpenFile
+from vsfs.openfiles import O_NOATIME, OpenFile
 from vsfs.process import Process, system_call
 from vsfs.results import stat_result
 from vsfs.volume import Volume
@@ -85,7 +85,7 @@ class FileCalls:
         self._walker.require(inode, wanted, name)
         if writing and self.volume.read_only:
             raise posix_error(errno.EROFS, name)
-        if flags & os.O_NOATIME:
+        if flags & O_NOATIME:
             self._walker.require_owner(inode, name)
 
     def _make(self, place: Place, mode: int, device: int = 0) -> Inode:

@@ -23,7 +23,7 @@ import stat
 from collections.abc import Iterable
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, Protocol, overload
+from typing import Any, Final, Protocol, overload
 
 from vsfs.device import BlockDevice, FileDevice
 from vsfs.errors import Corrupt, posix_error
@@ -34,6 +34,10 @@ from vsfs.process import Process, ProcessTable, system_call
 from vsfs.results import DirEntry, ScandirIterator
 from vsfs.volume import Volume
 from vsfs.walk import Credentials, StrPath
+
+#: Flags of setxattr(2), for systems where ``os`` does not have them.
+_XATTR_CREATE: Final = getattr(os, "XATTR_CREATE", 1)
+_XATTR_REPLACE: Final = getattr(os, "XATTR_REPLACE", 2)
 
 
 class _OpenImage(Protocol):
@@ -525,8 +529,8 @@ class FileSystem(FileCalls):
             inode.ino,
             name,
             bytes(value),
-            create=bool(flags & os.XATTR_CREATE),
-            replace=bool(flags & os.XATTR_REPLACE),
+            create=bool(flags & _XATTR_CREATE),
+            replace=bool(flags & _XATTR_REPLACE),
         )
 
     @system_call

@@ -13,9 +13,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from vsfs.errors import posix_error
 from vsfs.inode import Inode
+
+#: Reading leaves the access time alone; only Linux has it.
+O_NOATIME: Final = getattr(os, "O_NOATIME", 0)
 
 
 class OpenFile:

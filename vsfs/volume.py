@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import stat
 from collections.abc import Iterable
 from typing import Final
@@ -31,7 +30,7 @@ from vsfs.layout import (
     TYPE_OF_MODE,
 )
 from vsfs.mounting import Mounted, operation, query
-from vsfs.openfiles import OpenFile
+from vsfs.openfiles import O_NOATIME, OpenFile
 
 SYMLINK_MAX: Final = 4095  # bytes of a target; Linux's PATH_MAX less the NUL
 _PERMISSIONS: Final = 0o7777
@@ -464,7 +463,7 @@ class Volume(Mounted):
         if inode.is_directory:
             raise posix_error(errno.EISDIR)
         content = self._io.read(inode, size, offset)
-        if not file.flags & os.O_NOATIME:
+        if not file.flags & O_NOATIME:
             self._touch_atime(inode)
         return content
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import vsfs_tools
 from hypothesis import given
 from hypothesis import strategies as st
 from vsfs_tools import shell_copy
@@ -61,16 +62,19 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
+def environment(**others: str) -> dict[str, str]:
+    """In which another Python finds the commands."""
+    assert vsfs_tools.__file__ is not None
+    return {**os.environ, "PYTHONPATH": str(Path(vsfs_tools.__file__).parents[1]), **others}
+
+
 def shell(image: Path, *arguments: str, typed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run it as a process of its own."""
-    import vsfs_tools
-
-    assert vsfs_tools.__file__ is not None
     return subprocess.run(
         [sys.executable, "-m", "vsfs_tools.shell", str(image), *arguments],
         input=typed,
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(vsfs_tools.__file__).parents[1])},
+        env=environment(),
         timeout=60,
         check=False,
     )
@@ -362,14 +366,11 @@ def test_the_lines_of_oft_join_what_belongs_together(typed: Typed, session: Sess
 
 
 def test_oft_in_ascii_where_the_terminal_has_no_lines(image: Path) -> None:
-    import vsfs_tools
-
-    assert vsfs_tools.__file__ is not None
     done = subprocess.run(
         [sys.executable, "-m", "vsfs_tools.shell", str(image), "-c",
          "open / O_RDONLY; dup 3; oft"],
         capture_output=True, text=True, check=True,
-        env={"PYTHONPATH": str(Path(vsfs_tools.__file__).parents[1]), "PYTHONIOENCODING": "ascii"},
+        env=environment(PYTHONIOENCODING="ascii"),
     )  # fmt: skip
     assert "  fd 3    --+--> 1  O_RDONLY  offset 0  references 2 --> inode 2" in done.stdout
     assert "  fd 4    --'" in done.stdout
@@ -582,3 +583,22 @@ def test_without_prompt_toolkit_a_script_runs_and_typing_is_explained(
         "vsfs-shell: typing commands needs prompt_toolkit; run pip install 'vsfs-fuse[shell]', "
         "or give the commands with -c, in a file, or on stdin\n"
     )
+
+
+def test_the_shell_runs_where_only_posix_is_there(image: Path, tmp_path: Path) -> None:
+    """What Linux has beyond it is taken away first: as on macOS."""
+    script = f"""if True:
+        import errno, os, sys
+        del os.O_NOATIME, os.fdatasync, errno.EUCLEAN
+        for name in dir(os):
+            if "xattr" in name.lower():
+                delattr(os, name)
+        from vsfs_tools.shell import main
+        lines = "echo hi > /f; put {REPOSITORY}/LICENSE /g; cp /g /h; cat /f; get / {tmp_path}/out"
+        sys.exit(main([{str(image)!r}, "-c", lines]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=environment(), check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hi\n", b"")
+    assert (tmp_path / "out" / "h").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
