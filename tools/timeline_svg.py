@@ -22,7 +22,9 @@ _FILLS: Final = {"read": "data", "write": "indirect"}
 
 def svg_of(timeline: Timeline) -> str:
     """The picture as an SVG document."""
-    drawing = Drawing("which structures of the disk each call reads and writes, one below the other")
+    drawing = Drawing(
+        "which structures of the disk each call reads and writes, one below the other"
+    )
     left = _MARGIN + max((width_of(label_of(group)) for group in timeline.groups), default=0.0)
     starts, right = _columns(drawing, timeline, left + 2 * _GAP)
     y = float(_MARGIN + _HEAD)
@@ -51,15 +53,13 @@ def _columns(
     return places, x
 
 
-def _group(
-    drawing: Drawing, group: Group, places: list[tuple[float, float]], y: float
-) -> float:
+def _group(drawing: Drawing, group: Group, places: list[tuple[float, float]], y: float) -> float:
     """Draw a call; returns where the next begins."""
     drawing.text(_MARGIN, y + _BOX - 5, label_of(group))
     for row in group.rows:
         for at in row.columns:
             x, width = places[at]
-            drawing.fill(x, y, width, _BOX, _FILLS[row.operation])
+            drawing.box(x, y, width, _BOX, _FILLS[row.operation])
             drawing.text(x + width / 2, y + _BOX - 5, row.operation, "on", "middle")
         y += _ROW
     return y + (0 if group.rows else _ROW) + 2

@@ -33,11 +33,12 @@ def draw(printer: Printer, timeline: Timeline) -> None:
 
 def totals_text(totals: Totals) -> list[str]:
     """What the disk had to do, in words."""
-    return [
-        f"{_amount(totals.reads, 'read', totals.blocks_read)}, "
-        f"{_amount(totals.writes, 'write', totals.blocks_written)}, "
-        f"{_count(totals.barriers, 'barrier')}"
+    parts = [
+        _amount(totals.reads, "read", totals.blocks_read),
+        _amount(totals.writes, "write", totals.blocks_written),
+        _count(totals.barriers, "barrier"),
     ]
+    return [", ".join(parts)]
 
 
 def _count(number: int, word: str) -> str:

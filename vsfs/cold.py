@@ -17,7 +17,7 @@ For showing, not for speed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from vsfs.buffer import Buffer, BufferCache
 from vsfs.device import BlockDevice, Kind
@@ -26,6 +26,9 @@ from vsfs.layout import INODE_SIZE
 from vsfs.openfiles import OpenFile, OpenFileTable
 from vsfs.traced import TracedVolume
 from vsfs.validate import check_inode
+
+#: Calls that need the open file table only: no disk I/O, says OSTEP 40.6 of close.
+_OF_THE_TABLE: Final = ("close", "release", "releasedir", "dup", "dup2", "fork", "exit")
 
 
 class ColdCache(BufferCache):
@@ -36,7 +39,7 @@ class ColdCache(BufferCache):
         self.changed_inodes: list[int] = []  # of the commit that runs, in their order
         self._on_disk: dict[int, bytes] = {}  # blocks of the inode table
 
-    def forget(self) -> None:
+    def forget_clean(self) -> None:
         """Keep only what a commit still has to write."""
         for block_no in [no for no, buffer in self._blocks.items() if not buffer.dirty]:
             del self._blocks[block_no]
@@ -82,9 +85,14 @@ class ColdInodes(InodeTable):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._seen: set[int] = set()  # inodes that this call has read
+        self._trusts_open = False
 
-    def forget(self) -> None:
-        """A call begins: what is open is still there, but has to be read again."""
+    def forget_clean(self, *, trusts_open: bool) -> None:
+        """A call begins: what is open is still there, but has to be read again.
+
+        With `trusts_open` the call can do with what it finds of it.
+        """
+        self._trusts_open = trusts_open
         self._seen.clear()
         for ino, inode in list(self._inodes.items()):
             inode.index = None
@@ -100,13 +108,9 @@ class ColdInodes(InodeTable):
         self._seen.add(ino)
         return super().get(ino)
 
-    def trust(self, inode: Inode) -> None:
-        """This call can do with what is in memory of an open inode."""
-        self._seen.add(inode.ino)
-
     def refresh(self, inode: Inode) -> None:
         """Read an open inode again, unless this call has done so."""
-        if inode.ino in self._seen or inode.ino in self._dirty:
+        if self._trusts_open or inode.ino in self._seen or inode.ino in self._dirty:
             return
         self._seen.add(inode.ino)
         geometry = self._cache.geometry
@@ -139,15 +143,6 @@ class _ColdFiles(OpenFileTable):
         self._inodes.refresh(file.inode)
         return file
 
-    def share(self, handle: int) -> None:
-        """As of ``OpenFileTable``; needs the entry only."""
-        super().get(handle).references += 1
-
-    def close(self, handle: int) -> Inode | None:
-        """As of ``OpenFileTable``; needs the entry only (OSTEP 40.6: no disk I/O)."""
-        self._inodes.trust(super().get(handle).inode)
-        return super().close(handle)
-
 
 class ColdVolume(TracedVolume):
     """A volume of which every call starts with an empty memory."""
@@ -166,10 +161,10 @@ class ColdVolume(TracedVolume):
         )
         self.files = _ColdFiles(self.inodes)
 
-    def forget(self) -> None:
+    def forget(self, call: str) -> None:
         """Nothing stays in memory from one call to the next."""
-        self.inodes.forget()
-        self.cache.forget()
+        self.inodes.forget_clean(trusts_open=call in _OF_THE_TABLE)
+        self.cache.forget_clean()
 
     def _commit_superblock(self) -> None:
         self._with_superblock = True

@@ -16,10 +16,12 @@ class _TracedCallbacks(Callbacks):
     def _wrapper(self, callback: Callable[..., Any], *arguments: Any) -> int:
         volume: TracedVolume = self.operations.volume
         name = callback.__name__
+        if name in ("init", "destroy"):
+            return int(super()._wrapper(callback, *arguments))
         path = arguments[0] if arguments and isinstance(arguments[0], bytes) else b""
         with volume.lock:
             volume.call_begins(name, f"{name}({path.decode('utf-8', 'backslashreplace')})")
-            result = super()._wrapper(callback, *arguments)
+            result = int(super()._wrapper(callback, *arguments))
             volume.call_returns(-min(result, 0), is_request=True)
         return result
 

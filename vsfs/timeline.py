@@ -103,7 +103,7 @@ def totals_of(trace: Trace) -> Totals:
 
 def _blocks(event: Event) -> int:
     """Blocks of an access; several inodes of one block are one block."""
-    return sum({part.block: part.count for part in event.parts}.values())
+    return sum({part.block: part.blocks for part in event.parts}.values())
 
 
 def _joined(groups: Iterable[Group]) -> Iterator[Group]:
@@ -132,7 +132,7 @@ class _Naming:
         for part in self._parts:
             self._order.setdefault(part.ino, len(self._order))
             self._paths[part.ino] = part.path or self._paths.get(part.ino)
-            self._pieces[part.kind, part.ino].add((part.file_block, part.count))
+            self._pieces[part.kind, part.ino].add((part.file_block, part.blocks))
         self._ambiguous = self._find_ambiguous()
 
     def _find_ambiguous(self) -> set[str]:
@@ -167,8 +167,8 @@ class _Naming:
         is_small = part.kind == Kind.DIRECTORY and pieces <= {(0, 1), (None, 1)}
         if is_small or part.file_block is None or len(pieces) > MOST_PIECES:
             return "data"
-        last = part.file_block + part.count - 1
-        return f"data[{part.file_block}{f'-{last}' if part.count > 1 else ''}]"
+        last = part.file_block + part.blocks - 1
+        return f"data[{part.file_block}{f'-{last}' if part.blocks > 1 else ''}]"
 
     def columns(self) -> list[Column]:
         """All columns, in the order of the book's figures."""
@@ -263,12 +263,13 @@ def compare(timeline: Timeline, figure: str) -> tuple[bool, list[str]]:
         if ours[1] != books[1]:
             reordered.append(number)
     if len(calls) != len(expected):
-        return False, [f"{len(calls)} calls with accesses, where figure {figure} has {len(expected)}"]
-    which = ", ".join(map(str, reordered))
-    return True, [
-        f"the accesses of figure {figure}, those of call {which} in another order:",
-        _WHY,
-    ]
+        plural = "" if len(calls) == 1 else "s"
+        text = f"{len(calls)} call{plural} with accesses, where figure {figure} has {len(expected)}"
+        return False, [text]
+    which = f"calls {', '.join(map(str, reordered[:-1]))} and {reordered[-1]}"
+    if len(reordered) == 1:
+        which = f"call {reordered[0]}"
+    return True, [f"the accesses of figure {figure}, those of {which} in another order:", _WHY]
 
 
 def _first_difference(

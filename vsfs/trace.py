@@ -21,7 +21,7 @@ MOST_EVENTS: Final = 100_000
 
 
 class Part(NamedTuple):
-    """What one stretch of an access is: `count` blocks from `block` on.
+    """What one stretch of an access is: `blocks` of them from `block` on.
 
     `ino` is the inode that they are or belong to, 0 where it is none; `path` is a
     name of it, None if it is not known; `file_block` is the index of the first
@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
     kind: Kind
     block: int
-    count: int = 1
+    blocks: int = 1
     ino: int = 0
     path: str | None = None
     file_block: int | None = None
@@ -105,6 +105,12 @@ class Recorder:
             self._call = self._call._replace(errno=errno, label=label or self._call.label)
         self._finish()
 
+    def rename(self, old: str, new: str) -> None:
+        """An `old` that runs turns out to be a `new`: OSTEP's create() is an open(2)."""
+        if self._call is not None and self._call.name == old:
+            label = new + self._call.label.removeprefix(old)
+            self._call = self._call._replace(name=new, label=label)
+
     def note(
         self, operation: str, block: int, count: int, kind: Kind, ino: int, content: bytes
     ) -> None:
@@ -152,7 +158,7 @@ class TracedDevice(BlockDevice):
         self._block_size = below.block_size
 
     @property
-    def block_size(self) -> int:  # type: ignore[override]
+    def block_size(self) -> int:
         return self._block_size
 
     @block_size.setter

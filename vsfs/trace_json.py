@@ -3,7 +3,7 @@
 ``{"type": "trace", "version": 1, "block_size": 4096, "cold": false}`` is first.  For
 each call there is ``{"type": "call", "call": 1, "name": "open", "label":
 "open(/foo/bar)", "errno": 0}``, then its accesses in order, ``{"type": "access",
-"call": 1, "operation": "read", "parts": [{"kind": "inode table", "block": 3, "count":
+"call": 1, "operation": "read", "parts": [{"kind": "inode table", "block": 3, "blocks":
 1, "ino": 2, "path": "/", "file_block": null}]}``; a barrier has no parts.
 docs/SYSTEM_CALLS.md tells what they mean.
 """
@@ -124,7 +124,7 @@ def _part(values: Any) -> Part:
     return Part(
         _KINDS[values["kind"]],
         _number(values["block"]),
-        _number(values["count"]),
+        _number(values["blocks"]),
         _number(values["ino"]),
         None if path is None else _text(path),
         None if at is None else _number(at),
@@ -139,5 +139,5 @@ def _number(value: Any) -> int:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004  (all that is wrong with a line is one error)
+        raise ValueError
     return value

@@ -7,12 +7,11 @@ learned as they are looked up.
 
 from __future__ import annotations
 
-import struct
 from typing import Final
 
 from vsfs.device import BlockDevice, Kind
 from vsfs.inode import Inode
-from vsfs.layout import DIRECT_POINTERS, INODE_SIZE, ROOT_INO
+from vsfs.layout import DIRECT_POINTERS, INODE_SIZE, ROOT_INO, get_pointers
 from vsfs.trace import Part
 from vsfs.volume import Volume
 
@@ -124,7 +123,7 @@ class Roles:
         buffer = self._volume.cache.cached(pointer) if pointer else None
         if buffer is None:
             return None
-        pointers = struct.unpack(f"<{len(buffer.data) // 4}I", buffer.data)
+        pointers = get_pointers(buffer.data, 0, self._volume.geometry.pointers_per_block)
         if level == 1:
             return pointers.index(block) if block in pointers else None
         span = len(pointers) ** (level - 1)

@@ -64,6 +64,7 @@ class TracedVolume(Volume):
         self.names = Names()
         self._depth = 0
         self._request = ""  # the label of the call that a request is about
+        self._has_made = False  # a file: then that is what it is about
         super().__init__(self.traced, **options)
 
     def record(self, sink: Sink | None = None) -> Recorder:
@@ -87,7 +88,7 @@ class TracedVolume(Volume):
         """A call begins; the caller holds the lock.  Those within it are part of it."""
         self._depth += 1
         if self._depth == 1:
-            self.forget()
+            self.forget(name)
             if self.traced.recorder is not None:
                 self.traced.recorder.begin(name, label)
 
@@ -103,6 +104,7 @@ class TracedVolume(Volume):
         self._depth -= 1
         if self._depth == 0:
             label, self._request = self._request if is_request else "", ""
+            self._has_made = False
             if self.traced.recorder is not None:
                 self.traced.recorder.end(errno, label)
 
@@ -111,7 +113,7 @@ class TracedVolume(Volume):
         """Whether a call is running."""
         return self._depth > 0
 
-    def forget(self) -> None:
+    def forget(self, call: str) -> None:
         """What must not stay in memory from one call to the next: nothing here."""
 
     # -- names ----------------------------------------------------------------
@@ -126,6 +128,8 @@ class TracedVolume(Volume):
     ) -> Inode:
         inode = super()._make(parent, name, mode, uid, gid, device)
         self.names.learn(inode.ino, parent, name)
+        if self.traced.recorder is not None:
+            self.traced.recorder.rename("open", "create")
         return inode
 
     def label(self, name: str, args: tuple[Any, ...]) -> str:
@@ -168,8 +172,8 @@ def _as_call(name: str) -> Callable[..., Any]:
             args = (list(args[0]),)  # an iterator could be walked only once
         with self.lock:
             label = self.label(name, args) if self.traced.recorder is not None else ""
-            if self.is_in_call and name not in _OF_A_WALK:
-                self._request = label
+            if self.is_in_call and name not in _OF_A_WALK and not self._has_made:
+                self._request, self._has_made = label, name == "mknod"
             self.call_begins(_SHOWN.get(name, name), label)
             error: BaseException | None = None
             try:
@@ -196,9 +200,7 @@ class CallObserver:
     def enter(self, call: Call) -> None:
         """A system call begins."""
         name, args = call.name, call.args
-        if name == "open" and len(args) > 1 and args[1] & os.O_CREAT:
-            name = "create"  # as OSTEP calls it
-        words = [_shown(arg) for arg in (args[:1] if name in ("open", "create") else args)]
+        words = [_shown(arg) for arg in (args[:1] if name == "open" else args)]
         self._volume.call_begins(name, f"{name}({', '.join(words)})")
 
     def leave(self, _call: Call, _result: object, error: BaseException | None) -> None:
@@ -210,7 +212,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str | os.PathLike):
-        return os.fspath(value).encode("utf-8", "backslashreplace").decode()  # type: ignore[union-attr]
+        return os.fspath(value).encode("utf-8", "backslashreplace").decode()
     if isinstance(value, bytes | bytearray | memoryview):
         return str(len(value))
     return "..."
