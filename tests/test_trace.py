@@ -13,9 +13,11 @@ from tests.support.mounts import tree
 from tests.support.rawwalk import walk
 from tests.support.traces import BLOCK, book_image, book_reads, book_writes, traced
 from vsfs.device import Kind, MemoryDevice, RecordingDevice
-from vsfs.timeline import FIGURES, accesses_of, compare, timeline_of, totals_of
-from vsfs.trace import Recorder, Trace
+from vsfs.timeline import FIGURES, accesses_of, compare, timeline_of
+from vsfs.trace import Recorder, Trace, totals_of
 from vsfs.trace_json import BadTrace, lines_of, read_trace
+from vsfs.trace_replay import cold_totals
+from vsfs.traced import TracedVolume
 
 
 def calls(trace: Trace) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -38,7 +40,7 @@ def test_figure_40_3_is_what_a_cold_read_does() -> None:
     fs, recorder = traced(book_image(with_bar=True), cold=True)
     book_reads(fs)
     assert FIGURES["40.3"] == calls(recorder.trace)
-    assert (11, 3) == totals_of(recorder.trace)[0::2][:2]
+    assert (11, 3) == totals_of(recorder.trace.events)[0::2][:2]
     assert compare(timeline_of(recorder.trace), "40.3") == (True, ["the same as figure 40.3"])
 
 
@@ -74,7 +76,7 @@ def test_figure_40_4_is_what_a_cold_create_and_write_do_but_for_the_order_of_wri
     assert [(name, sorted(accesses)) for name, accesses in FIGURES["40.4"]] == [
         (name, sorted(accesses)) for name, accesses in calls(recorder.trace)
     ]
-    assert (12, 13) == totals_of(recorder.trace)[0::2][:2]
+    assert (12, 13) == totals_of(recorder.trace.events)[0::2][:2]
     same, (first, why) = compare(timeline_of(recorder.trace), "40.4")
     assert (True, "crash" in why) == (same, True)
     assert first == "the accesses of figure 40.4, those of calls 1, 2, 3 and 4 in another order:"
@@ -95,6 +97,37 @@ def test_compare_names_the_first_access_that_differs() -> None:
         False,
         ["1 call with accesses, where figure 40.3 has 4"],
     )
+
+
+def test_the_same_calls_on_a_cold_volume_are_counted_beside_the_warm_ones() -> None:
+    cold, recorder = traced(book_image(with_bar=False), cold=True)
+    book_writes(cold)
+    cold.unmount()
+    warm, _ = traced(book_image(with_bar=False))
+    book_writes(warm)
+    assert isinstance(warm.volume, TracedVolume)
+    assert totals_of(recorder.trace.events) == cold_totals(warm.volume.call_log)
+
+
+@pytest.mark.parametrize("journal_blocks", [None, 16])
+def test_calls_of_every_kind_can_be_made_once_more(journal_blocks: int | None) -> None:
+    fs, _ = traced(blank(1 << 20, journal_blocks=journal_blocks))
+    script(fs)
+    assert isinstance(fs.volume, TracedVolume)
+    assert cold_totals(fs.volume.call_log) is not None
+
+
+def test_without_a_whole_log_nothing_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs, _ = traced(book_image(with_bar=True))
+    assert isinstance(fs.volume, TracedVolume)
+    fs.open("/foo/bar", os.O_RDONLY)
+    fs.volume.record()
+    assert cold_totals(fs.volume.call_log) is None  # a file is open
+    monkeypatch.setattr("vsfs.trace_log.MOST_STEPS", 3)
+    fs, _ = traced(book_image(with_bar=True))
+    assert isinstance(fs.volume, TracedVolume)
+    book_reads(fs)
+    assert cold_totals(fs.volume.call_log) is None
 
 
 def test_close_and_dup_of_a_cold_volume_need_no_disk() -> None:

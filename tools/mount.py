@@ -284,7 +284,8 @@ def _volume_type(options: Options) -> type[Volume]:
 
 def _record(volume: Volume, path: str) -> None:
     """Write a trace of `volume` to `path` from now on; raises _CannotMount."""
-    from vsfs.trace_json import call_lines, head_line  # noqa: PLC0415
+    from vsfs.trace_json import call_lines, head_line, totals_line  # noqa: PLC0415
+    from vsfs.trace_replay import cold_totals  # noqa: PLC0415
     from vsfs.traced import TracedVolume  # noqa: PLC0415
 
     assert isinstance(volume, TracedVolume)
@@ -298,6 +299,13 @@ def _record(volume: Volume, path: str) -> None:
         lambda call, events: file.writelines(f"{line}\n" for line in call_lines(call, events))
     )
     print(head_line(recorder.trace), file=file)
+
+    def say_what_memory_saved() -> None:
+        totals = cold_totals(volume.call_log)
+        if totals is not None:
+            print(totals_line(totals), file=file)
+
+    volume.before_close = say_what_memory_saved
 
 
 def _open_device(image: str, options: Options) -> FileDevice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final, NoReturn
 
+from vsfs.trace_replay import cold_totals
 from vsfs.traced import TracedVolume
 
 from .shell_commands import BadUse, Group, Session, Trouble, exactly
@@ -32,9 +33,16 @@ def trace(session: Session, words: list[str]) -> None:
     if word == "on":
         session.recorder = volume.record()
     elif word == "off":
+        _count_cold(session, volume)
         volume.stop_recording()
     else:
         raise BadUse(f"{word!r} is neither on nor off")
+
+
+def _count_cold(session: Session, volume: TracedVolume) -> None:
+    """Find out what the calls so far would need if memory kept nothing."""
+    if session.recorder is not None and volume.traced.recorder is session.recorder:
+        session.recorder.trace.cold_totals = cold_totals(volume.call_log)
 
 
 class _Words(argparse.ArgumentParser):
@@ -60,4 +68,5 @@ def timeline(session: Session, words: list[str]) -> None:
     recorder = session.recorder
     if recorder is None:
         raise Trouble("nothing was recorded; begin with `trace on`")
+    _count_cold(session, _volume(session))
     show(session.printer, recorder.trace, how)

@@ -32,7 +32,7 @@ def svg_of(timeline: Timeline) -> str:
         drawing.edge([(_MARGIN, y), (right, y)], arrow=False)
         y = _group(drawing, group, starts, y + 4)
     drawing.edge([(_MARGIN, y), (right, y)], arrow=False)
-    for line in totals_text(timeline.totals):
+    for line in totals_text(timeline):
         y += _ROW
         drawing.text(_MARGIN, y, line, "soft")
     return drawing.svg()

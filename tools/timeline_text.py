@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Final
 
-from vsfs.timeline import Group, Row, Timeline, Totals
+from vsfs.timeline import Group, Row, Timeline
+from vsfs.trace import Totals
 
 from .inspect_output import Printer, Span, safe
 
@@ -25,20 +26,27 @@ def draw(printer: Printer, timeline: Timeline) -> None:
     else:
         _draw_list(printer, timeline, labels)
     printer.line()
-    for line in totals_text(timeline.totals):
+    for line in totals_text(timeline):
         printer.line(line)
     if timeline.dropped:
         printer.line(f"{timeline.dropped} further accesses were not kept")
 
 
-def totals_text(totals: Totals) -> list[str]:
-    """What the disk had to do, in words."""
-    parts = [
-        _amount(totals.reads, "read", totals.blocks_read),
-        _amount(totals.writes, "write", totals.blocks_written),
-        _count(totals.barriers, "barrier"),
+def totals_text(timeline: Timeline) -> list[str]:
+    """What the disk had to do, in words; beside it what it would have without memory."""
+    if timeline.cold_totals is None:
+        return [_totals(timeline.totals)]
+    return [
+        f"in all         {_totals(timeline.totals)}",
+        f"without cache  {_totals(timeline.cold_totals)}",
+        "               (the same calls and an unmount, nothing in memory from one to the next)",
     ]
-    return [", ".join(parts)]
+
+
+def _totals(totals: Totals) -> str:
+    reads = _amount(totals.reads, "read", totals.blocks_read)
+    writes = _amount(totals.writes, "write", totals.blocks_written)
+    return f"{reads}, {writes}, {_count(totals.barriers, 'barrier')}"
 
 
 def _count(number: int, word: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from vsfs.device import Kind
-from vsfs.trace import Event, Part, Trace, TracedCall
+from vsfs.trace import Event, Part, Totals, Trace, TracedCall, totals_of
 
 #: Pieces of one file that have columns of their own; those of more share one.
 MOST_PIECES: Final = 8
@@ -39,7 +39,6 @@ class Row(NamedTuple):
 
     operation: str
     columns: tuple[int, ...]
-    blocks: int
 
 
 class Group(NamedTuple):
@@ -50,16 +49,6 @@ class Group(NamedTuple):
     times: int = 1
 
 
-class Totals(NamedTuple):
-    """Accesses of the disk, and the blocks in them."""
-
-    reads: int
-    blocks_read: int
-    writes: int
-    blocks_written: int
-    barriers: int
-
-
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """A trace arranged for drawing."""
@@ -67,6 +56,7 @@ class Timeline:
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     totals: Totals
+    cold_totals: Totals | None
     is_cold: bool
     dropped: int
 
@@ -80,30 +70,16 @@ def timeline_of(trace: Trace) -> Timeline:
     for event in trace.events:
         if event.parts:
             touched = {index[naming.column(part)] for part in event.parts}
-            blocks = _blocks(event)
-            rows[event.call].append(Row(event.operation, tuple(sorted(touched)), blocks))
+            rows[event.call].append(Row(event.operation, tuple(sorted(touched))))
     groups = (Group(call, tuple(rows[call.number])) for call in trace.calls)
     return Timeline(
-        tuple(columns), tuple(_joined(groups)), totals_of(trace), trace.is_cold, trace.dropped
+        tuple(columns),
+        tuple(_joined(groups)),
+        totals_of(trace.events),
+        trace.cold_totals,
+        trace.is_cold,
+        trace.dropped,
     )
-
-
-def totals_of(trace: Trace) -> Totals:
-    """How much was read and written."""
-    reads = [event for event in trace.events if event.operation == "read"]
-    writes = [event for event in trace.events if event.operation == "write"]
-    return Totals(
-        len(reads),
-        sum(map(_blocks, reads)),
-        len(writes),
-        sum(map(_blocks, writes)),
-        len(trace.events) - len(reads) - len(writes),
-    )
-
-
-def _blocks(event: Event) -> int:
-    """Blocks of an access; several inodes of one block are one block."""
-    return sum({part.block: part.blocks for part in event.parts}.values())
 
 
 def _joined(groups: Iterable[Group]) -> Iterator[Group]:

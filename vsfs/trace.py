@@ -56,15 +56,52 @@ class TracedCall(NamedTuple):
     errno: int = 0
 
 
+class Totals(NamedTuple):
+    """Accesses of the disk, and the blocks in them."""
+
+    reads: int = 0
+    blocks_read: int = 0
+    writes: int = 0
+    blocks_written: int = 0
+    barriers: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        """Both together."""
+        return Totals(*map(sum, zip(self, other, strict=True)))
+
+
+def totals_of(events: list[Event]) -> Totals:
+    """How much was read and written."""
+    reads = [event for event in events if event.operation == "read"]
+    writes = [event for event in events if event.operation == "write"]
+    return Totals(
+        len(reads),
+        sum(map(_blocks, reads)),
+        len(writes),
+        sum(map(_blocks, writes)),
+        len(events) - len(reads) - len(writes),
+    )
+
+
+def _blocks(event: Event) -> int:
+    """Blocks of an access; several inodes of one block are one block."""
+    return sum({part.block: part.blocks for part in event.parts}.values())
+
+
 @dataclass
 class Trace:
-    """What was recorded; `dropped` counts accesses that there was no room for."""
+    """What was recorded; `dropped` counts accesses that there was no room for.
+
+    `cold_totals` is what the same calls do if nothing is kept in memory between
+    them (``trace_replay``), None where that is not known.
+    """
 
     block_size: int
     is_cold: bool = False
     calls: list[TracedCall] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     dropped: int = 0
+    cold_totals: Totals | None = None
 
 
 Sink = Callable[[TracedCall, list[Event]], None]

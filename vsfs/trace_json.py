@@ -5,6 +5,8 @@ each call there is ``{"type": "call", "call": 1, "name": "open", "label":
 "open(/foo/bar)", "errno": 0}``, then its accesses in order, ``{"type": "access",
 "call": 1, "operation": "read", "parts": [{"kind": "inode table", "block": 3, "blocks":
 1, "ino": 2, "path": "/", "file_block": null}]}``; a barrier has no parts.
+Where it is known what the same calls do on a cold volume, a line ``{"type": "cold",
+"reads": 13, "blocks_read": 13, "writes": 14, "blocks_written": 14, "barriers": 13}`` says it.
 docs/SYSTEM_CALLS.md tells what they mean.
 """
 
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from vsfs.device import Kind
-from vsfs.trace import MOST_EVENTS, Event, Part, Trace, TracedCall
+from vsfs.trace import MOST_EVENTS, Event, Part, Totals, Trace, TracedCall
 
 _VERSION: Final = 1
 _KINDS: Final = {kind.label: kind for kind in Kind}
@@ -52,6 +54,11 @@ def call_lines(call: TracedCall, events: Iterable[Event]) -> Iterator[str]:
         )
 
 
+def totals_line(totals: Totals) -> str:
+    """What the same calls do on a cold volume."""
+    return json.dumps({"type": "cold", **totals._asdict()})
+
+
 def lines_of(trace: Trace) -> Iterator[str]:
     """All lines of a trace that was kept."""
     yield head_line(trace)
@@ -60,6 +67,8 @@ def lines_of(trace: Trace) -> Iterator[str]:
         events.setdefault(event.call, []).append(event)
     for call in trace.calls:
         yield from call_lines(call, events.get(call.number, ()))
+    if trace.cold_totals is not None:
+        yield totals_line(trace.cold_totals)
 
 
 # -- reading -------------------------------------------------------------------
@@ -96,6 +105,9 @@ def _head(values: Any) -> Trace:
 
 
 def _add(trace: Trace, values: Any) -> None:
+    if values["type"] == "cold":
+        trace.cold_totals = Totals(*(_number(values[name]) for name in Totals._fields))
+        return
     if values["type"] == "call":
         trace.calls.append(
             TracedCall(

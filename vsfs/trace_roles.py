@@ -126,7 +126,7 @@ class Roles:
         pointers = get_pointers(buffer.data, 0, self._volume.geometry.pointers_per_block)
         if level == 1:
             return pointers.index(block) if block in pointers else None
-        span = len(pointers) ** (level - 1)
+        span: int = len(pointers) ** (level - 1)
         for index, below in enumerate(pointers):
             found = self._search(below, level - 1, block)
             if found is not None:

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from vsfs.device import BlockDevice
 from vsfs.inode import Inode
+from vsfs.openfiles import OpenFile
 from vsfs.process import Call
 from vsfs.trace import Recorder, Sink, Trace, TracedDevice
+from vsfs.trace_log import CallLog, Ended
 from vsfs.trace_roles import Names, Roles
 from vsfs.volume import Volume
 
@@ -62,7 +64,11 @@ class TracedVolume(Volume):
         """As ``Volume``; `device` is wrapped."""
         self.traced = TracedDevice(device)
         self.names = Names()
+        self.call_log: CallLog | None = None
         self._depth = 0
+        self._number = 0  # of the call that began last
+        self._is_in_method = False
+        self.before_close: Callable[[], None] | None = None  # while all is still recorded
         self._request = ""  # the label of the call that a request is about
         self._has_made = False  # a file: then that is what it is about
         super().__init__(self.traced, **options)
@@ -70,6 +76,8 @@ class TracedVolume(Volume):
     def record(self, sink: Sink | None = None) -> Recorder:
         """Begin to record; what came before is no part of it."""
         with self.lock:
+            self.sync()
+            self.call_log = None if self.is_cold else CallLog.of(self, self.traced.below)
             roles = Roles(self, self.traced.below, self.names)
             trace = Trace(self.geometry.block_size, self.is_cold)
             self.traced.recorder = Recorder(roles, trace, sink)
@@ -88,13 +96,14 @@ class TracedVolume(Volume):
         """A call begins; the caller holds the lock.  Those within it are part of it."""
         self._depth += 1
         if self._depth == 1:
+            self._number += 1
             self.forget(name)
             if self.traced.recorder is not None:
                 self.traced.recorder.begin(name, label)
 
     def call_ends(self, error: BaseException | None) -> None:
         """The call that began last has ended."""
-        self.call_returns(error.errno or 0 if isinstance(error, OSError) else 0)
+        self.call_returns(_errno(error))
 
     def call_returns(self, errno: int, *, is_request: bool = False) -> None:
         """As :meth:`call_ends`, with an errno.
@@ -162,6 +171,10 @@ class TracedVolume(Volume):
         return self.names.path(ino) or f"inode {ino}"
 
 
+def _errno(error: BaseException | None) -> int:
+    return error.errno or 0 if isinstance(error, OSError) else 0
+
+
 def _as_call(name: str) -> Callable[..., Any]:
     """`Volume`'s method `name` as a call with a begin and an end."""
     method = getattr(Volume, name)
@@ -171,17 +184,28 @@ def _as_call(name: str) -> Callable[..., Any]:
         if name == "walk":
             args = (list(args[0]),)  # an iterator could be walked only once
         with self.lock:
+            if name == "close" and self.before_close is not None:
+                before, self.before_close = self.before_close, None
+                before()
             label = self.label(name, args) if self.traced.recorder is not None else ""
             if self.is_in_call and name not in _OF_A_WALK and not self._has_made:
                 self._request, self._has_made = label, name == "mknod"
             self.call_begins(_SHOWN.get(name, name), label)
+            is_inner, self._is_in_method = self._is_in_method, True
             error: BaseException | None = None
+            result: Any = None
             try:
-                return method(self, *args, **kwargs)
+                result = method(self, *args, **kwargs)
+                return result
             except BaseException as raised:
                 error = raised
                 raise
             finally:
+                self._is_in_method = is_inner
+                if self.call_log is not None and not is_inner:
+                    handle = result.handle if isinstance(result, OpenFile) else 0
+                    ended = Ended(_errno(error), handle)
+                    self.call_log.add(self._number, name, args, kwargs, ended)
                 self.call_ends(error)
 
     return call
