@@ -102,7 +102,6 @@ def test_compare_names_the_first_access_that_differs() -> None:
 def test_the_same_calls_on_a_cold_volume_are_counted_beside_the_warm_ones() -> None:
     cold, recorder = traced(book_image(with_bar=False), cold=True)
     book_writes(cold)
-    cold.unmount()
     warm, _ = traced(book_image(with_bar=False))
     book_writes(warm)
     assert isinstance(warm.volume, TracedVolume)

@@ -39,7 +39,7 @@ def totals_text(timeline: Timeline) -> list[str]:
     return [
         f"in all         {_totals(timeline.totals)}",
         f"without cache  {_totals(timeline.cold_totals)}",
-        "               (the same calls and an unmount, nothing in memory from one to the next)",
+        "               (the same calls, nothing in memory from one to the next)",
     ]
 
 

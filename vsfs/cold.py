@@ -28,7 +28,7 @@ from vsfs.traced import TracedVolume
 from vsfs.validate import check_inode
 
 #: Calls that need the open file table only: no disk I/O, says OSTEP 40.6 of close.
-_OF_THE_TABLE: Final = ("close", "release", "releasedir", "dup", "dup2", "fork", "exit")
+_OF_THE_TABLE: Final = ("close", "release", "releasedir", "dup", "dup2", "fork", "exit", "unmount")
 
 
 class ColdCache(BufferCache):

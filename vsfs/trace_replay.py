@@ -15,7 +15,7 @@ _OF_HANDLES: Final = ("read", "seek", "write", "append", "fsync", "release")
 
 
 def cold_totals(log: CallLog | None) -> Totals | None:
-    """The accesses that the calls of `log` need on a cold volume, unmounting included.
+    """The accesses that the calls of `log` need on a cold volume.
 
     None without a whole log, or if a call does not end as it did.
     """
@@ -40,6 +40,7 @@ def cold_totals(log: CallLog | None) -> Totals | None:
                 return None
         finally:
             volume.call_ends(None)
+    volume.stop_recording()
     volume.close()
     return totals
 
@@ -54,7 +55,8 @@ def _make(volume: ColdVolume, step: Step, handles: dict[int, int]) -> bool:
     if step.name in _OF_HANDLES:
         if args[0] not in handles:
             return True
-        args = (handles[args[0]], *args[1:])
+        handle = handles.pop(args[0]) if step.name == "release" else handles[args[0]]
+        args = (handle, *args[1:])
     if step.name in ("write", "append"):
         args = (args[0], bytes(args[1]), *args[2:])
     try:
