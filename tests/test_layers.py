@@ -160,7 +160,6 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs_tools.inspect_usage",
     ),
     "vsfs_tools.inspect_arguments": ("vsfs.rawimage", "vsfs_tools.inspect_text"),
-    "vsfs_tools.inspect_progress": ("vsfs.rawimage",),
     "vsfs_tools.inspect_lookups": (
         "vsfs.describe_owner",
         "vsfs.describe_where",
@@ -186,7 +185,6 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs_tools.inspect_arguments",
     ),
     "vsfs_tools.inspect": (
-        "vsfs_tools.inspect_progress",
         "vsfs_tools.inspect_pictures",
         "vsfs_tools.inspect_lookups",
         "vsfs.describe_block",

@@ -19,11 +19,11 @@ from vsfs.errors import Corrupt
 from vsfs.layout import FEATURE_INCOMPAT_RECOVER
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
-from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, Command, UsageError, locate
+from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, UsageError, locate
+from .inspect_arguments import Command as _Command
 from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
 from .inspect_pictures import PICTURES, draw
-from .inspect_progress import progress
 from .messages import explain, fail
 from .present import wait_for_present
 
@@ -138,21 +138,21 @@ def _cat(image: RawImage, arguments: argparse.Namespace) -> None:
     sys.stdout.buffer.flush()
 
 
-_COMMANDS: Final[dict[str | None, Command]] = {
-    None: Command(
+_COMMANDS: Final[dict[str | None, _Command]] = {
+    None: _Command(
         "everything",
         None,
         _everything,
         lambda report, values: report.image(values),
     ),
-    "super": Command(
+    "super": _Command(
         "every field of the superblock",
         None,
         lambda image, _: describe.describe_superblock(image),
         lambda report, values: report.superblock(values),
     ),
     "layout": PICTURES["layout"],
-    "bitmap": Command(
+    "bitmap": _Command(
         "what is in use: both bitmaps, or one",
         _WHICH,
         _bitmaps,
@@ -162,31 +162,31 @@ _COMMANDS: Final[dict[str | None, Command]] = {
     "path": PICTURES["path"],
     "block": PICTURES["block"],
     "hexdump": PICTURES["hexdump"],
-    "dir": Command(
+    "dir": _Command(
         "the records of a directory, free ones too",
         "N|/PATH",
         _directory,
         lambda report, values: report.directory(values),
     ),
-    "tree": Command(
+    "tree": _Command(
         "all names with their inode numbers",
         None,
         lambda image, _: describe.describe_tree(image),
         lambda report, values: report.tree(values),
     ),
-    "fragments": Command(
+    "fragments": _Command(
         "the runs of blocks that files and directories lie in",
         MAYBE_INODE,
         _fragments,
         lambda report, values: report.fragments(values),
     ),
-    "journal": Command(
+    "journal": _Command(
         "its header, and the transaction that waits in it",
         None,
         _journal,
         lambda report, values: report.journal(values),
     ),
-    "cat": Command(
+    "cat": _Command(
         "the bytes of a file; a deleted one has only its number",
         "N|/PATH",
         _file,
@@ -259,8 +259,7 @@ def _run(image: RawImage, arguments: argparse.Namespace) -> None:
     if arguments.command == "cat" and not arguments.json:
         _cat(image, arguments)
         return
-    with progress(image):
-        values = _COMMANDS[arguments.command].describe(image, arguments)
+    values = _COMMANDS[arguments.command].describe(image, arguments)
     if getattr(arguments, "svg", None) is None:
         _emit(values, arguments)
         return

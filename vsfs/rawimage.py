@@ -153,8 +153,6 @@ class RawImage:
         self.geometry: Geometry = self.superblock.geometry
         device.block_size = self.geometry.block_size
         self.block: Callable[[int], bytes] = functools.lru_cache(_CACHED_BLOCKS)(self._read)
-        #: Called with each inode number that a walk over all of them has come to.
-        self.watch: Callable[[int], None] | None = None
         #: Indirect block -> the one place (inode, level, file block) it is followed from.
         self._claims: dict[int, tuple[int, int, int]] = {}
         #: Inode -> a directory and a name there that are known without a walk.
@@ -233,10 +231,7 @@ class RawImage:
         """Every inode number whose bit is 1, reserved ones too."""
         geometry = self.geometry
         for first, count in self.runs_of_ones(geometry.inode_bitmap_start, geometry.inode_count):
-            for ino in range(first, first + count):
-                if self.watch is not None:
-                    self.watch(ino)
-                yield ino
+            yield from range(first, first + count)
 
     # -- inodes ---------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vsfs_tools import inspect, inspect_progress
+from vsfs_tools import inspect
 
 import vsfs
 from tests.support.images import IDENTITY, ROOT, Clock
@@ -97,24 +97,6 @@ def test_looking_changes_nothing(run: Run, image: Path) -> None:
     for command in COMMANDS:
         run(*command)
     assert image.read_bytes() == before
-
-
-def test_a_terminal_sees_how_far_a_long_walk_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "many.img"
-    vsfs.format_image(path, 2**21, inode_count=600, identity=IDENTITY)
-    with changed(path) as fs:
-        for number in range(550):
-            fs.mknod(f"/{number}")
-    monkeypatch.setattr(inspect_progress, "_PATIENCE", 0)
-    assert inspect.main([str(path), "usage"]) == 0
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert inspect.main([str(path), "usage"]) == 0
-    err = capsys.readouterr().err
-    assert "reading inodes [" in err
-    assert err.endswith("\r\x1b[K")
 
 
 # -- owner, names, where ------------------------------------------------------
