@@ -159,6 +159,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs_tools.inspect_diff",
         "vsfs_tools.inspect_usage",
     ),
+    "vsfs_tools.inspect_progress": ("vsfs.rawimage",),
     "vsfs_tools.inspect_arguments": ("vsfs.rawimage", "vsfs_tools.inspect_text"),
     "vsfs_tools.inspect_lookups": (
         "vsfs.describe_owner",
@@ -186,6 +187,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "vsfs_tools.inspect": (
         "vsfs_tools.inspect_pictures",
+        "vsfs_tools.inspect_progress",
         "vsfs_tools.inspect_lookups",
         "vsfs.describe_block",
         "vsfs.describe_fragments",

@@ -24,11 +24,14 @@ from .inspect_arguments import Command as _Command
 from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
 from .inspect_pictures import PICTURES, draw
+from .inspect_progress import open_image
 from .messages import explain, fail
 from .present import wait_for_present
 
 _BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
 _INTERRUPTED: Final = 130  # ... and SIGINT
+#: Commands that print while they walk, which is progress enough.
+_PRINTED_ON_THE_WAY: Final = (None, "fragments", "tree")
 _WHICH: Final = "[inode|data]"
 _EPILOG: Final = """\
 Without a command everything is shown: superblock, layout, both bitmaps, and every
@@ -222,7 +225,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     try:
         wait_for_present(PROGRAM, arguments.image)
         try:
-            image = RawImage(device)
+            image = open_image(device, quiet=arguments.command in _PRINTED_ON_THE_WAY)
         except Corrupt as error:
             if arguments.command != "super":
                 raise

@@ -14,7 +14,7 @@ from typing import Final
 from vsfs.errors import VsfsError
 from vsfs.rawimage import RawImage
 
-from .inspect_arguments import INODE, Command, UsageError, Values, locate, number
+from .inspect_arguments import INODE, PROGRAM, Command, UsageError, Values, locate, number
 
 
 def _svg_word(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,9 @@ def _path(image: RawImage, arguments: argparse.Namespace) -> Values:
     from vsfs.describe_path import describe_path  # noqa: PLC0415
 
     if not arguments.what.startswith("/"):
-        raise UsageError(f"{arguments.what!r} is no path, which starts with /")
+        raise UsageError(
+            f"{arguments.what!r} is no path, which starts with /; see {PROGRAM} --help"
+        )
     return describe_path(image, os.fsencode(arguments.what))
 
 

@@ -251,6 +251,10 @@ class RawImage:
         (ENOENT).
         """
         data = self.inode_bytes(ino)
+        with contextlib.suppress(Corrupt):
+            record = check_inode(ino, data, self.geometry)
+            if record.nlink:
+                return record  # the usual case: nothing is wrong with it
         record = decode_inode(data)
         if any(data):  # a free one (nlink 0) is checked like one in use
             sealed = encode_inode(ino, record._replace(nlink=max(record.nlink, 1)))
@@ -295,8 +299,13 @@ class RawImage:
         return Corrupt(f"inode {ino} field blocks", block, offset, str(record.blocks), expected)
 
     def _all_pieces(self, ino: int, pointers: tuple[int, ...]) -> Iterator[Piece]:
-        for slot in range(DIRECT_POINTERS):
+        used = next((slot for slot in range(len(pointers), 0, -1) if pointers[slot - 1]), 0)
+        for slot in range(min(used, DIRECT_POINTERS)):
             yield Piece(0, slot, slot, pointers[slot], 1)
+        if used <= DIRECT_POINTERS:  # the usual case: nothing behind, which is one hole
+            slot = min(used, DIRECT_POINTERS)
+            yield Piece(0, slot, slot, 0, self.geometry.max_file_blocks - slot)
+            return
         first = DIRECT_POINTERS
         for level in range(1, INDIRECT_LEVELS + 1):
             top = Piece(level, DIRECT_POINTERS + level - 1, first, 0, 1)
@@ -307,7 +316,7 @@ class RawImage:
         """What `pointer` leads to, at the level and file block of `place`."""
         per_block, level = self.geometry.pointers_per_block, place.level
         if not pointer:  # a hole, of all that could be below
-            yield replace(place, level=0, count=per_block**level)
+            yield Piece(0, place.slot, place.file_block, 0, per_block**level)
             return
         self._claim(pointer, (ino, level, place.file_block))
         yield replace(place, block_no=pointer)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vsfs_tools import inspect, present
+from vsfs_tools import inspect, inspect_progress, present
 from vsfs_tools.inspect_output import RichPrinter
 
 import vsfs
@@ -525,6 +525,22 @@ def test_looking_changes_nothing(run: Run, image: Path) -> None:
     for command in COMMANDS:
         run(*command)
     assert image.read_bytes() == before
+
+
+# -- waiting ------------------------------------------------------------------
+
+
+def test_a_long_walk_draws_a_bar_on_the_terminal_and_wipes_it_away(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = [inspect.main([str(image), "layout"]), *capsys.readouterr()]
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(inspect_progress, "_QUIET", -1.0)
+    assert inspect.main([str(image), "layout"]) == quiet[0] == 0
+    captured = capsys.readouterr()
+    assert captured.out == quiet[1]
+    assert captured.err.startswith("\rreading inodes [....")
+    assert captured.err.endswith("\r\x1b[K")
 
 
 # -- start-up -----------------------------------------------------------------
