@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import vsfs
-from tests.test_describe import BAR, FOO, SOFT, image_with, overwrite, put
+from tests.test_describe import BAR, FOO, SOFT, image_with, inode_at, overwrite, put, reseal
 from vsfs.describe_path import describe_path
 from vsfs.device import MemoryDevice
 from vsfs.rawimage import RawImage
@@ -112,3 +112,13 @@ def test_damage_on_the_way_is_said_where_it_was_met() -> None:
     found = describe_path(RawImage(device), b"/foo/bar")
     assert found["found"] is None
     assert "directory record length" in found["steps"][1]["damage"]
+
+
+def test_a_damaged_inode_ends_the_walk_and_keeps_its_type() -> None:
+    device = image_with()
+    overwrite(device, inode_at(FOO) + 16, b"\x64")
+    reseal(device, FOO)
+    found = describe_path(RawImage(device), b"/foo/bar")
+    step = found["steps"][-1]
+    assert (found["found"], step["ino"], step["type"]) == (None, FOO, "directory")
+    assert step["damage"] == found["missing"]

@@ -24,7 +24,8 @@ def print_path(printer: Printer, values: Values) -> None:
         printer.line()
         number = _print_step(printer, step, number)
     printer.line()
-    if values["found"] is None:
+    told = values["steps"] and values["steps"][-1]["damage"] == values["missing"]
+    if values["found"] is None and not told:
         printer.line((f"ends here: {safe(values['missing'])}", "damage"))
     reads, blocks = values["read_count"], values["block_count"]
     printer.line(

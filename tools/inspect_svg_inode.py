@@ -50,6 +50,8 @@ def _draw_fields(drawing: Drawing, fields: Values, y: float) -> float:
         text = fields[name]["text"]
         if name.endswith("_ns"):
             text = text.partition(".")[0]  # to the second
+        if name == "mode":
+            text = " ".join(text.split()[:2])  # the type stands in the title
         drawing.text(_LEFT + 10, y, name.removesuffix("_ns"), "small soft")
         drawing.text(_LEFT + 76, y, text, "small ink")
         y += 17

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from vsfs.describe import Values, name_values
+from vsfs.describe import Values, inode_record, name_values
 from vsfs.errors import Corrupt
 from vsfs.layout import INLINE_SIZE, ROOT_INO, DirectoryRecord, InodeRecord, type_name
 from vsfs.rawimage import MAX_LINKS, NotThere, Piece, RawImage, Sector, split_path
@@ -79,9 +79,9 @@ class _Walk:
         step["location"] = {"block": block, "offset": offset}
         self.read(block, "inode", ino)
         step["damage"] = self.image.inode_damage(ino)
-        record = self.image.inode(ino)
+        record, _ = inode_record(self.image, ino)
         step["type"] = type_name(record.mode) if record.mode else None
-        return record
+        return self.image.inode(ino)
 
     def search(self, ino: int, record: InodeRecord, name: bytes) -> int | None:
         """Read directory `ino` up to the record of `name`; its inode number.
