@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vsfs.filesystem import FileSystem
     from vsfs.layout import Geometry, Superblock
     from vsfs.mkfs import format_image
+    from vsfs.process import Process
     from vsfs.results import DirEntry
     from vsfs.volume import Volume
     from vsfs.walk import Credentials
@@ -54,6 +55,7 @@ __all__ = [
     "MemoryDevice",
     "NoSpace",
     "NotVsfs",
+    "Process",
     "ReadOnly",
     "Superblock",
     "UnknownFeature",
@@ -79,6 +81,7 @@ _HOMES = {
     "filesystem": ("FileSystem",),
     "layout": ("Geometry", "Superblock"),
     "mkfs": ("format_image",),
+    "process": ("Process",),
     "results": ("DirEntry",),
     "volume": ("Volume",),
     "walk": ("Credentials",),

@@ -517,6 +517,12 @@ def test_an_image_that_is_in_use_is_refused(
         assert main([str(image), "-c", "ls"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"vsfs-shell: {image} is in use by another process")
+    monkeypatch.setattr("vsfs.lock.mount_points", lambda _image: ["/mnt"])
+    with vsfs.FileSystem.open(image):
+        assert main([str(image), "-c", "ls"]) == 1
+    assert capsys.readouterr().err == (
+        f"vsfs-shell: {image} is mounted on /mnt; unmount it first\n"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"no filesystem" * 1000, bytes(256 * 1024)])

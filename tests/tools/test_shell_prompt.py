@@ -44,7 +44,8 @@ def session() -> Iterator[Session]:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("tr", ["tree", "truncate"]),
+        ("chmo", ["chmod"]),
+        ("ls; dup", ["dup", "dup2"]),
         ("ls; unk", []),
         ("ls; umas", ["umask"]),
         ("help fst", ["fstat"]),
