@@ -102,6 +102,8 @@ def _main(arguments: argparse.Namespace) -> int:
             "typing commands needs prompt_toolkit; run pip install 'vsfs-fuse[shell]', "
             "or give the commands with -c, in a file, or on stdin",
         )
+    except BrokenPipeError:
+        raise
     except OSError as error:  # of the last commit
         return fail(PROGRAM, safe(explain(error, arguments.image)))
 

@@ -489,6 +489,19 @@ def test_commands_come_from_c_a_file_or_stdin_and_stay_in_the_image(
     assert shell(image, "-c", "ls", str(script)).returncode == 2
 
 
+def test_a_reader_that_goes_away_ends_it_in_silence_and_nothing_is_lost(image: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "vsfs_tools.shell", str(image), "-c", "mkdir /a; ls; ls"],
+            stdout=closed, stderr=subprocess.PIPE, env=environment(), check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (141, b"")
+    with vsfs.FileSystem.open(image) as fs:
+        assert fs.listdir("/") == ["a"]
+
+
 def test_u_acts_for_another_user(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(image), "-u", "0", "-c", "chmod 0777 /"]) == 0
     assert main([str(image), "-u", "1000:7", "-c", "touch /f; ls -l"]) == 0
