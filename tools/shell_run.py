@@ -20,6 +20,7 @@ from . import shell_calls, shell_copy, shell_files, shell_processes, shell_trace
 from .inspect_output import safe
 from .messages import explain, fail
 from .shell_commands import BadUse, Command, Group, Session, Trouble, exactly
+from .shell_glob import expand
 from .shell_strace import OpenedPaths, failed_call, is_traced
 from .shell_words import BadLine, CommandLine, Unfinished, parse
 
@@ -106,7 +107,7 @@ def run_one(session: Session, line: CommandLine) -> int:
     session.last_call = None
     try:
         with session.output_to(line.output, append=line.append):
-            command.run(session, words)
+            command.run(session, expand(session, name, words))
         sys.stdout.flush()
     except BrokenPipeError:
         raise

@@ -5,11 +5,13 @@ this shell does not have is refused.
 
 * blanks separate words; `'...'` and `"..."` keep them together, `\` one character;
 * `#` begins a comment, `;` ends a command;
+* `*`, `?` and `[...]` stand for names (``shell_glob``);
 * `> FILE` and `>> FILE` send what a command prints to a file of the image.
 """
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -34,6 +36,21 @@ class BadLine(ValueError):
 
 class Unfinished(BadLine):
     """With another line it may be one: a quote is open, or a backslash ends it."""
+
+
+class Pattern(str):
+    """A word with a wildcard outside of quotes; `pattern` is it for ``fnmatch``.
+
+    What was quoted is in brackets there, and so means itself.
+    """
+
+    pattern: str
+
+    def __new__(cls, text: str, pattern: str) -> Pattern:
+        """`text` is the word without its quotes."""
+        word = super().__new__(cls, text)
+        word.pattern = pattern
+        return word
 
 
 class Token(NamedTuple):
@@ -94,8 +111,15 @@ def split(text: str) -> list[Token]:
         elif found["word"]:
             if found["word"] in _UNKNOWN:
                 raise BadLine(f"this shell has no {found['word']!r}; quote it if you mean the text")
-            tokens.append(Token(_PIECE.sub(_unquoted, found["word"]), False))
+            tokens.append(Token(_word(found["word"]), False))
     return tokens
+
+
+def _word(typed: str) -> str:
+    """A word without its quotes; a Pattern if wildcards are outside of them."""
+    text = _PIECE.sub(_unquoted, typed)
+    pattern = _PIECE.sub(lambda piece: piece[4] or glob.escape(_unquoted(piece)), typed)
+    return Pattern(text, pattern) if glob.has_magic(_PIECE.sub(r"\4", typed)) else text
 
 
 def _unquoted(piece: re.Match[str]) -> str:

@@ -227,6 +227,44 @@ def test_rm_r_removes_a_tree_and_nothing_that_a_link_in_it_names(
     assert typed("rm -r /keep/..", status=1)[1].startswith("rm: /keep/..: ")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("/d/*", "/d/a /d/a.txt /d/b.txt /d/s*r"),
+        ("/d/*.txt", "/d/a.txt /d/b.txt"),
+        ("/d/?", "/d/a"),
+        ("/d/[ab].txt", "/d/a.txt /d/b.txt"),
+        ("/d/.h*", "/d/.hidden"),
+        ("/*/a*", "/d/a /d/a.txt /e/a"),
+        ("/*/", "/d/ /e/"),
+        ("d/../d/*.txt", "d/../d/a.txt d/../d/b.txt"),
+        ("/d/none*", "/d/none*"),
+        ("/d/a.txt/*", "/d/a.txt/*"),
+        ("'/d/*'", "/d/*"),
+        ("/d/s\\*r*", "/d/s*r"),
+        ("/d/'s*'*", "/d/s*r"),
+        ("open*flag", "open*flag"),
+    ],
+)
+def test_a_pattern_stands_for_the_names_that_fit(
+    typed: Typed, session: Session, pattern: str, expected: str
+) -> None:
+    typed("mkdir /d /e; touch /d/a.txt /d/a /d/b.txt /d/.hidden '/d/s*r' /e/a")
+    assert typed(f"echo {pattern}") == (expected + "\n", "")
+
+
+def test_put_takes_patterns_of_the_host_and_get_those_of_the_image(
+    typed: Typed, session: Session, tmp_path: Path
+) -> None:
+    for name in ("a.c", "b.c", "c.h"):
+        (tmp_path / name).touch()
+    typed(f"put {tmp_path}/*.c /", f"mkdir /d; mv *.c /d; rm {tmp_path}/* -f")
+    assert session.fs.listdir("/d") == ["a.c", "b.c"]
+    (tmp_path / "out").mkdir()
+    typed(f"get /d/* {tmp_path}/out")
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.c", "b.c"]
+
+
 def test_tree_draws_everything_once(typed: Typed) -> None:
     typed("mkdir -p /a/b; echo x > /a/f; ln -s f /a/s")
     assert typed("tree /")[0] == ("2 /\n`-- 3 a\n    |-- 4 b\n    |-- 5 f\n    `-- 6 s -> f\n")
