@@ -219,7 +219,6 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "vsfs.trace_json",
         "vsfs_tools.messages",
     ),
-    "vsfs_tools.inspect_svg": ("vsfs_tools.inspect_output",),
     "vsfs_tools.timeline_text": ("vsfs.timeline", "vsfs_tools.inspect_output"),
     "vsfs_tools.timeline_svg": ("vsfs_tools.timeline_text", "vsfs_tools.inspect_svg"),
     "vsfs_tools.timeline_output": ("vsfs.trace_json", "vsfs_tools.timeline_svg"),

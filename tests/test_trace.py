@@ -11,7 +11,7 @@ import vsfs
 from tests.support.images import blank, errno_of, image_of, mount
 from tests.support.mounts import tree
 from tests.support.rawwalk import walk
-from tests.support.traces import BLOCK, book_image, book_reads, book_writes, traced
+from tests.support.traces import BLOCK, book_image, book_reads, book_writes, later, traced
 from vsfs.device import Kind, MemoryDevice, RecordingDevice
 from vsfs.timeline import FIGURES, accesses_of, compare, timeline_of
 from vsfs.trace import Recorder, Trace, totals_of
@@ -192,7 +192,7 @@ def test_every_access_of_the_device_is_in_the_trace() -> None:
 
 @pytest.mark.parametrize("journal_blocks", [None, 16])
 def test_tracing_changes_nothing_on_the_disk(journal_blocks: int | None) -> None:
-    plain = mount(blank(1 << 20, journal_blocks=journal_blocks))
+    plain = mount(blank(1 << 20, journal_blocks=journal_blocks), clock=later())
     fs, _ = traced(blank(1 << 20, journal_blocks=journal_blocks))
     for each in (plain, fs):
         script(each)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options that say how to show it."""
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="the accesses as JSON lines")
-    how.add_argument("--svg", metavar="FILE", help="draw the figure into FILE")
+    how.add_argument("--svg", metavar="FILE", help="draw the figure into FILE; - is stdout")
     parser.add_argument(
         "--compare",
         metavar="FIGURE",
@@ -37,11 +37,18 @@ def show(printer: Printer, trace: Trace, how: argparse.Namespace) -> None:
         return
     timeline = timeline_of(trace)
     if how.svg is not None:
-        with open(how.svg, "w", encoding="utf-8") as file:
-            file.write(svg_of(timeline))
+        _write(how.svg, svg_of(timeline))
     else:
         draw(printer, timeline)
     if how.compare is not None:
         _, sentences = compare(timeline, how.compare)
         for sentence in sentences:
             printer.line(sentence)
+
+
+def _write(path: str, picture: str) -> None:
+    if path == "-":
+        print(picture, end="")
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(picture)

@@ -14,12 +14,19 @@ from vsfs.traced import CallObserver, TracedVolume
 BLOCK = 4096
 
 
+def later() -> Clock:
+    """Times after those of the image, so that each change of one is a change."""
+    clock = Clock()
+    clock.now_ns += 10**9
+    return clock
+
+
 def traced(
     device: vsfs.BlockDevice, *, cold: bool = False, **options: object
 ) -> tuple[vsfs.FileSystem, Recorder]:
     """Mount it and record; commits only when asked to."""
     kind = ColdVolume if cold else TracedVolume
-    volume = kind(device, clock=Clock(), commit_interval=None, **options)
+    volume = kind(device, clock=later(), commit_interval=None, **options)
     fs = vsfs.FileSystem(volume, ROOT)
     fs.process.table.observers.append(CallObserver(volume))
     return fs, volume.record()

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -18,10 +19,13 @@ from unittest import mock
 import pytest
 from vsfs_tools.shell_commands import Session
 from vsfs_tools.shell_run import new_session, prompt_text, run_script
+from vsfs_tools.timeline_svg import svg_of
 
 from tests.support.documents import ROOT as REPOSITORY
 from tests.support.documents import Parts, generated_parts, regenerate
 from tests.support.images import blank, mount
+from tests.support.traces import book_image, traced
+from vsfs.timeline import timeline_of
 
 DOCUMENT: Final = REPOSITORY / "docs" / "SYSTEM_CALLS.md"
 
@@ -135,6 +139,52 @@ strace off
 }
 
 
+#: The timelines: whether /foo/bar is there, whether the volume is cold, what is typed.
+TIMELINES: Final[dict[str, tuple[bool, bool, str]]] = {
+    "figure 40.3": (
+        True,
+        True,
+        """\
+trace on
+open /foo/bar O_RDONLY
+read 3 4096
+read 3 4096
+read 3 4096
+trace off
+timeline --compare 40.3
+""",
+    ),
+    "figure 40.4": (
+        False,
+        True,
+        """\
+trace on
+open /foo/bar O_WRONLY|O_CREAT 0644
+write 3 %(block)s
+write 3 %(block)s
+write 3 %(block)s
+trace off
+timeline --compare 40.4
+""",
+    ),
+    "with memory": (
+        False,
+        False,
+        """\
+trace on
+open /foo/bar O_WRONLY|O_CREAT 0644
+write 3 %(block)s
+write 3 %(block)s
+write 3 %(block)s
+fsync 3
+trace off
+timeline
+""",
+    ),
+}
+PICTURES: Final = {"timeline-40.3.svg": "figure 40.3", "timeline-40.4.svg": "figure 40.4"}
+
+
 @contextlib.contextmanager
 def _captured() -> Iterator[io.BytesIO]:
     """Both outputs together, as a terminal shows them."""
@@ -167,9 +217,26 @@ def sessions() -> dict[str, str]:
     return {name: f"```console\n{shown}```\n" for name, shown in played.items()}
 
 
+@functools.cache
+def timelines() -> dict[str, tuple[str, str]]:
+    """Every timeline as it is in the document, and as a picture."""
+    played = {}
+    with mock.patch.dict(os.environ, {"COLUMNS": "100"}):
+        for name, (with_bar, cold, typed) in TIMELINES.items():
+            fs, _ = traced(book_image(with_bar=with_bar), cold=cold)
+            fs.process.table.observers.clear()  # the shell brings its own
+            session = new_session(fs, "disk.img")
+            shown = play(session, typed.replace("%(block)s", "bar." * 1024))
+            shown = re.sub(r"^(.{60}).{41,}$", r"\1...", shown, flags=re.MULTILINE)
+            assert session.recorder is not None
+            picture = svg_of(timeline_of(session.recorder.trace))
+            played[name] = (f"```console\n{shown}```\n", picture)
+    return played
+
+
 PARTS: Final[Parts] = {
-    name: (lambda name=name: sessions()[name])  # type: ignore[misc]
-    for name in SESSIONS
+    **{name: (lambda name=name: sessions()[name]) for name in SESSIONS},  # type: ignore[misc]
+    **{name: (lambda name=name: timelines()[name][0]) for name in TIMELINES},  # type: ignore[misc]
 }
 
 
@@ -183,5 +250,14 @@ def test_every_generated_part_is_known() -> None:
     assert sorted(PARTS) == sorted(generated_parts(DOCUMENT))
 
 
+@pytest.mark.parametrize("file", PICTURES)
+def test_a_picture_is_up_to_date(file: str) -> None:
+    expected = timelines()[PICTURES[file]][1]
+    shown = (DOCUMENT.parent / file).read_text(encoding="utf-8")
+    assert expected == shown, f"run python -m {__name__}"
+
+
 if __name__ == "__main__":
     regenerate(DOCUMENT, PARTS)
+    for file, name in PICTURES.items():
+        (DOCUMENT.parent / file).write_text(timelines()[name][1], encoding="utf-8")
