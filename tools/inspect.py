@@ -7,7 +7,6 @@ the present.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -25,11 +24,9 @@ from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
 from .inspect_pictures import PICTURES, draw
 from .inspect_progress import open_image
-from .messages import explain, fail
+from .messages import explain, fail, run_to_end
 from .present import wait_for_present
 
-_BROKEN_PIPE: Final = 141  # what a shell reports of a program that SIGPIPE ended
-_INTERRUPTED: Final = 130  # ... and SIGINT
 #: Commands that print while they walk, which is progress enough.
 _PRINTED_ON_THE_WAY: Final = (None, "fragments", "tree")
 _WHICH: Final = "[inode|data]"
@@ -205,15 +202,8 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _inspect(arguments)
-    except BrokenPipeError:  # as `| head` does; keep the exit from flushing into it again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+        return run_to_end(lambda: _inspect(arguments))
     except UsageError as error:
         return fail(PROGRAM, str(error), 2)
     except OSError as error:

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shlex
 import sys
+from collections.abc import Callable
+from typing import Final
 
 from vsfs.errors import Corrupt, VsfsError
+
+_INTERRUPTED: Final = 130  # as a shell reports a program that SIGINT ended
+_BROKEN_PIPE: Final = 141  # ... and SIGPIPE
+
+
+def run_to_end(run: Callable[[], int]) -> int:
+    """What `run` returns, or the exit status for Ctrl-C or a reader of stdout that has gone.
+
+    Before, stdout learns to print what its encoding has no character for.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as `| head` does; keep the exit from flushing into it again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def fail(program: str, message: str, status: int = 1) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
 import os
 import sys
 from typing import Final
@@ -18,11 +17,9 @@ from vsfs.cold import ColdVolume
 from vsfs.traced import TracedVolume
 
 from .inspect_output import safe
-from .messages import explain, fail
+from .messages import explain, fail, run_to_end
 from .shell_run import PROGRAM, new_session, run_script
 
-_INTERRUPTED: Final = 130  # as a shell reports SIGINT
-_BROKEN_PIPE: Final = 141  # and SIGPIPE
 _BAD_USE: Final = 2
 
 
@@ -66,15 +63,7 @@ def _user(text: str) -> vsfs.Credentials:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        return _main(arguments)
-    except BrokenPipeError:  # as `| head` does; keep the exit from flushing into it again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
+    return run_to_end(lambda: _main(arguments))
 
 
 def _main(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import signal
 import subprocess
@@ -21,15 +20,13 @@ from vsfs.lock import mount_points, wait_for_writer
 from vsfs.trace_json import BadTrace, read_trace
 
 from .inspect_output import printer_for_stdout, safe
-from .messages import fail
+from .messages import fail, run_to_end
 from .timeline_output import add_arguments, show
 
 PROGRAM: Final = "vsfs-trace"
 _BAD_USE: Final = 2
 _CANNOT_RUN: Final = 126  # as in sh
 _NOT_FOUND: Final = 127
-_INTERRUPTED: Final = 130
-_BROKEN_PIPE: Final = 141
 
 
 class _Failed(Exception):
@@ -78,17 +75,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status, or our own."""
     arguments = _arguments(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _main(arguments)
+        return run_to_end(lambda: _main(arguments))
     except _Failed as error:
         return fail(PROGRAM, safe(str(error)), error.status)
-    except BrokenPipeError:  # as `| head` does; keep the exit from flushing into it again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _INTERRUPTED
 
 
 def _main(arguments: argparse.Namespace) -> int:
