@@ -54,6 +54,15 @@ READS = "trace on; open /foo/bar O_RDONLY; read 3 4096; read 3 4096; read 3 4096
 Ran = Callable[..., tuple[str, str]]
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary directories go where nobody else's are."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     """The file /foo/bar of three blocks, as in figure 40.3."""
