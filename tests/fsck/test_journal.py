@@ -251,6 +251,18 @@ def test_the_replay_flag_of_a_clean_filesystem_is_cleared() -> None:
     assert done.names("/") == {b"d", b"new"}
 
 
+@pytest.mark.parametrize("rule", [712, 251])
+def test_the_replay_flag_is_judged_although_the_journal_itself_is_damaged(rule: int) -> None:
+    image = build()
+    header = blocks_of(image)[0]
+    if rule == 712:
+        image.put(image.at(header), b"JRNX")
+    else:
+        image.put_inode(1, direct1=header)
+    image.put_superblock(feature_incompat=RECOVER)
+    assert Repaired(image).rules[:2] == [rule, 714]
+
+
 def test_a_name_for_the_journal_is_removed() -> None:
     image = build()
     entry = image.entries(walk(image.data).paths[b"/d"])[b"f"]

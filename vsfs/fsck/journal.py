@@ -3,7 +3,7 @@
 A committed transaction that waits in the log belongs to the filesystem: without
 it, the other passes would judge a state that was never meant to be seen
 (OSTEP 42.3).  So it is installed first, in memory like every repair.  Whether
-inode 1 is a journal at all is known after pass 1, and checked then.
+inode 1 is a journal at all is known after pass 1, and checked then, the flag with it.
 """
 
 from __future__ import annotations
@@ -71,10 +71,7 @@ def replay_journal(check: Check) -> None:
     A header that cannot be followed is left to :func:`check_journal`: it may be the
     block of a file to which a damaged inode 1 leads.
     """
-    flags = check.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
     if not check.has_journal:
-        if flags:
-            _report_flag(check, "there is none", "feature_compat", "no journal")
         return
     restore_byte(check, JOURNAL_INO)
     journal = _find(check)
@@ -84,15 +81,24 @@ def replay_journal(check: Check) -> None:
         waiting = _waiting(check, journal)
     except Corrupt:
         return
-    if waiting is None or _replay(check, journal, waiting):
-        _check_flag(check)
+    if waiting is not None:
+        _replay(check, journal, waiting)
 
 
 def _check_flag(check: Check) -> None:
-    """Rule 714, with the superblock as a replay leaves it."""
-    after = check.superblock  # the transaction may have been the one of an unmount
-    if after.feature_incompat & FEATURE_INCOMPAT_RECOVER and after.state == STATE_CLEAN:
+    """Rule 714, with the superblock as a replay and a repair of inode 1 leave it."""
+    superblock = check.superblock
+    if not superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER:
+        return
+    if not check.has_journal:
+        _report_flag(check, "there is none", "feature_compat", "no journal")
+    elif superblock.state == STATE_CLEAN and not _is_replay_declined(check):
         _report_flag(check, "the filesystem was cleanly unmounted", "state", "1 (clean)")
+
+
+def _is_replay_declined(check: Check) -> bool:
+    """Whether a transaction is left in the journal, for which the flag is needed."""
+    return any(finding.rule is REPLAY and not finding.is_repaired for finding in check.findings)
 
 
 def _waiting(check: Check, journal: Journal) -> Waiting | None:
@@ -132,9 +138,14 @@ def _find(check: Check) -> Journal | None:
 
 
 def check_journal(check: Check) -> None:
-    """Rules 712 and 713, when inode 1 is repaired and no block is another file's."""
-    if not check.has_journal:
-        return
+    """Rules 712 to 714, when inode 1 is repaired and no block is another file's."""
+    if check.has_journal:
+        _check_inode(check)
+    _check_flag(check)
+
+
+def _check_inode(check: Check) -> None:
+    """Rule 713, and 712 where it holds."""
     inode = check.inodes.get(JOURNAL_INO)
     try:
         if inode is not None:
@@ -211,12 +222,12 @@ def _report_header(check: Check, journal: Journal, error: Corrupt) -> None:
     )
 
 
-def _replay(check: Check, journal: Journal, waiting: Waiting) -> bool:
-    """Rule 711; return whether the transaction is installed now."""
+def _replay(check: Check, journal: Journal, waiting: Waiting) -> None:
+    """Rule 711."""
     header = encode_journal(JournalHeader(waiting.sequence, ()), [])
     count = counted(len(waiting.blocks), "block")
     size = check.geometry.block_size
-    is_repaired = check.report(
+    check.report(
         REPLAY,
         f"transaction {waiting.sequence} was committed, and its {count} may not be in their places",
         found=Evidence("journal header", journal.blocks[0], 4, str(len(waiting.blocks))),
@@ -231,7 +242,6 @@ def _replay(check: Check, journal: Journal, waiting: Waiting) -> bool:
         ],
     )
     check.superblock = check.stored_superblock()
-    return is_repaired
 
 
 def _kind(check: Check, block_no: int) -> Kind:
