@@ -182,6 +182,17 @@ def test_an_indirect_block_of_two_files_is_copied_with_all_below_it(image: Image
     assert content[:1000] == b"n" * 1000
 
 
+def test_data_below_an_indirect_block_of_two_files_is_not_taken_for_pointers(image: Image) -> None:
+    """Another file's indirect block is that, too, and repairs of it would write there."""
+    near, far = image.find("/near"), image.find("/far")
+    text, single = image.owned(far).data[12], image.get(far, "single")
+    image.put_block(text, b"the end\n".ljust(BLOCK, b"\0"))
+    before = walk(image.data).content(far)
+    image.put_inode(near, direct4=single, single=text, size=100 * BLOCK)
+    assert near < far
+    assert Repaired(image).content("/far") == before
+
+
 def test_a_directory_block_of_two_directories_is_copied(image: Image) -> None:
     first, second = image.find(f"/dir/{SUB}01"), image.find(f"/dir/{SUB}02")
     image.put_inode(second, direct0=image.get(first, "direct0"))

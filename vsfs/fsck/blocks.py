@@ -31,7 +31,7 @@ from vsfs.fsck.pointers import (
 )
 from vsfs.fsck.sizes import Found, compare, end_of, first_past
 from vsfs.fsck.usage import Usage
-from vsfs.layout import get_pointers
+from vsfs.layout import INDIRECT_LEVELS, get_pointers
 
 POINTER_RANGE = rule(
     220,
@@ -63,9 +63,13 @@ _BAD_POINTERS: Final = 4
 
 
 def find_contested(check: Check, inodes: Iterable[CheckedInode]) -> set[int]:
-    """The blocks to which more than one pointer of `inodes` leads, bad ones left out."""
+    """The blocks to which more than one pointer of `inodes` leads, bad ones left out.
+
+    Each block is followed once for each level at which it is an indirect one.
+    """
     start, end = check.geometry.data_start, check.geometry.block_count
     owned = Usage(check.blocks.count, check.blocks.per_block)
+    followed = [Usage(owned.count, owned.per_block) for _ in range(INDIRECT_LEVELS)]
     contested: set[int] = set()
     for inode in inodes:
         stack = [attribute_pointer(check, inode), *of_inode(check, inode)]
@@ -74,7 +78,7 @@ def find_contested(check: Check, inodes: Iterable[CheckedInode]) -> set[int]:
             for index, first, count in runs(array.values):
                 for at in range(index, index + count) if array.level else ():
                     value = array.values[at]
-                    if start <= value < end and value - start not in owned:
+                    if start <= value < end and not followed[array.level - 1].mark(value - start):
                         stack.append(below(check, array, at))
                 low, high = max(first, start), min(first + count, end)
                 if low < high:
