@@ -236,6 +236,31 @@ def test_a_copy_is_made_once_there_is_room_for_it() -> None:
     assert walk(after).findings == []
 
 
+@pytest.mark.parametrize("is_past_end", [True, False])
+def test_without_room_pointers_past_the_end_are_cleared_in_all_files(*, is_past_end: bool) -> None:
+    """/c is no owner any more then, or the only one, of the block that it shares with /b."""
+    fs = mount(blank(32 * 1024, block_size=BLOCK))
+    for name, count in {"/a": 10, "/b": 10, "/c": 1, "/rest": 100}.items():
+        fd = fs.open(name, os.O_CREAT | os.O_WRONLY)
+        with contextlib.suppress(OSError):
+            for _ in range(count):
+                fs.write(fd, name[1:2].encode() * BLOCK)
+    fs.unmount()
+    image = Image(image_of(fs))
+    assert image.superblock("free_block_count") == 0
+    a, b, c = (image.find(name) for name in ("/a", "/b", "/c"))
+    image.put_inode(b, size=9 * BLOCK, blocks=9, direct10=image.get(a, "direct0"))
+    shared = {"direct3": image.get(b, "direct9")}
+    if not is_past_end:
+        shared |= {"size": 4 * BLOCK, "blocks": 2}
+    image.put_inode(c, **shared)
+    done = Repaired(image)
+    assert done.content("/a") == b"a" * 10 * BLOCK
+    assert done.content("/b") == b"b" * 9 * BLOCK
+    inherited = b"" if is_past_end else bytes(2 * BLOCK) + b"b" * BLOCK
+    assert done.content("/c") == b"c" * BLOCK + inherited
+
+
 def test_the_pointers_of_a_special_file_are_cleared(image: Image) -> None:
     ino = image.find("/fifo")
     image.put_inode(ino, direct0=image.free_block(), size=0)

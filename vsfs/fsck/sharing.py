@@ -59,19 +59,19 @@ def check_sharing(check: Check, claims: list[Claim]) -> None:
     Claims for which no free block is left stay as they are: whoever shares a block
     then can be read as before, and nothing of either is changed.
     """
-    owners = owners_of(check, {claim.array.values[i] for claim in claims for i in claim.indexes})
+    owners = owners_of(check, _blocks_in(claims))
     claimants = {claim.inode.ino: claim.inode for claim in claims}
     for _ in range(2):  # once more, since the first may have freed blocks
         check.promised = _below_all(check, claims)
         claims, others = _settle_all(check, claims, owners)
         claimants |= {claim.inode.ino: claim.inode for claim in others}
-        knotted = {claim.inode.ino for claim in claims} | _owners_in(claims, owners)
-        for ino in claimants.keys() - knotted:
-            _finish(check, claimants.pop(ino))
+        _finish_all(check, claimants, claims, owners)
         if not claims:
             break
-    check.shared = {claim.array.values[i] for claim in claims for i in claim.indexes}
+    check.shared = _blocks_in(claims)
     claims = _cut_left(check, claims, owners)
+    _settle_shared(check, claims)
+    _finish_all(check, claimants, claims, owners)
     for claim in claims:
         _report_left(check, claim, owners)
     check.contested.clear()
@@ -82,6 +82,16 @@ def check_sharing(check: Check, claims: list[Claim]) -> None:
     for inode in list(check.inodes.values()):
         if inode.is_directory and not inode.blocks and inode.ino not in claimants:
             _give_block(check, inode)
+
+
+def _finish_all(
+    check: Check, claimants: dict[int, CheckedInode], claims: list[Claim], owners: dict[int, Owner]
+) -> None:
+    """Take out of `claimants`, and finish, those whose blocks none of `claims` is about."""
+    knotted = {claim.inode.ino for claim in claims}
+    knotted |= {owners[block_no].inode.ino for block_no in _blocks_in(claims) & owners.keys()}
+    for ino in claimants.keys() - knotted:
+        _finish(check, claimants.pop(ino))
 
 
 def _finish(check: Check, inode: CheckedInode) -> None:
@@ -97,6 +107,11 @@ def _forget(check: Check, inode: CheckedInode) -> None:
     for array in all_arrays(check, inode, set()):
         for value in filter(None, array.values):
             check.release_block(value)
+
+
+def _blocks_in(claims: list[Claim]) -> set[int]:
+    """The blocks that claims are about."""
+    return {claim.array.values[index] for claim in claims for index in claim.indexes}
 
 
 def _below_all(check: Check, claims: list[Claim]) -> set[int]:
@@ -128,7 +143,7 @@ def _settle_all(
     while waiting:
         claim = waiting.popleft()
         looked_at.append(claim)
-        indexes = [index for index in claim.indexes if _still_there(check, claim, index)]
+        indexes = [index for index in claim.indexes if _still_there(check, claim.array, index)]
         if claim.array.level:
             following, indexes = _take_unowned(check, claim, indexes)
             waiting += following
@@ -179,8 +194,7 @@ def _copy(check: Check, claim: Claim, owners: dict[int, Owner]) -> tuple[list[Cl
         for index in copies
         for claim in follow_from(check, inode, below(check, copied, index))
     ]
-    fresh = {claim.array.values[i] for claim in claims for i in claim.indexes}
-    owners.update(owners_of(check, fresh - owners.keys()))
+    owners.update(owners_of(check, _blocks_in(claims) - owners.keys()))
     return claims, left
 
 
@@ -200,11 +214,11 @@ def _take_unowned(check: Check, claim: Claim, indexes: list[int]) -> tuple[list[
     return claims, left
 
 
-def _still_there(check: Check, claim: Claim, index: int) -> bool:
+def _still_there(check: Check, array: Pointers, index: int) -> bool:
     """Whether a pointer still leads where it did: another repair may have cut it off."""
-    block_no, place = claim.array.block_no, claim.array.place(index)
+    block_no, place = array.block_no, array.place(index)
     value = int.from_bytes(check.overlay.block(block_no)[place : place + 4], "little")
-    return value == claim.array.values[index]
+    return value == array.values[index]
 
 
 def _kind(inode: CheckedInode, array: Pointers) -> Kind:
@@ -251,16 +265,33 @@ def _cut_left(check: Check, claims: list[Claim], owners: dict[int, Owner]) -> li
             recheck_blocks(check, inode)
     remaining = []
     for claim in claims:
-        indexes = [index for index in claim.indexes if _still_there(check, claim, index)]
+        indexes = [
+            index
+            for index in claim.indexes
+            if _still_there(check, claim.array, index)
+            and not _inherits(check, claim, index, owners)
+        ]
         if indexes:
             remaining.append(claim._replace(indexes=indexes))
     return remaining
 
 
-def _owners_in(claims: list[Claim], owners: dict[int, Owner]) -> set[int]:
-    """The inodes that own the blocks of claims."""
-    blocks = (claim.array.values[index] for claim in claims for index in claim.indexes)
-    return {owners[block_no].inode.ino for block_no in blocks if block_no in owners}
+def _inherits(check: Check, claim: Claim, index: int, owners: dict[int, Owner]) -> bool:
+    """Whether the owner of a claimed block has lost it; then it is the claim's own."""
+    block_no = claim.array.values[index]
+    owner = owners.get(block_no)
+    if owner is None or _still_there(check, owner.array, owner.at):
+        return False
+    owners[block_no] = Owner(claim.inode, claim.array, index)
+    return True
+
+
+def _settle_shared(check: Check, claims: list[Claim]) -> None:
+    """Bring ``check.shared`` to what is left: free what nobody points to any more."""
+    before, check.shared = check.shared, _blocks_in(claims)
+    settled = before - check.shared
+    for block_no in settled - owners_of(check, settled).keys():
+        check.release_block(block_no)
 
 
 def _report_left(check: Check, claim: Claim, owners: dict[int, Owner]) -> None:
