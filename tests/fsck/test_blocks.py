@@ -236,6 +236,41 @@ def test_a_copy_is_made_once_there_is_room_for_it() -> None:
     assert walk(after).findings == []
 
 
+def crowded() -> Image:
+    """Directories /d and /e with a name each, and a file /f that takes all other blocks."""
+    fs = mount(blank(32 * 1024, block_size=BLOCK))
+    for directory in ("/d", "/e"):
+        fs.mkdir(directory)
+        fs.mkdir(directory + "/below")
+    fd = fs.open("/f", os.O_CREAT | os.O_WRONLY)
+    with contextlib.suppress(OSError):
+        while fs.write(fd, b"f" * BLOCK):
+            pass
+    fs.unmount()
+    image = Image(image_of(fs))
+    assert image.superblock("free_block_count") == 0
+    return image
+
+
+def test_nothing_is_changed_below_a_shared_indirect_block_that_cannot_be_copied() -> None:
+    image = crowded()
+    file, directory = image.find("/f"), image.find("/d")
+    image.put_inode(directory, single=image.get(file, "single"))
+    report, after = repaired(bytes(image.data))
+    assert 251 in [finding.rule.number for finding in report.left]
+    for block in image.owned(file).data.values():
+        assert Image(after).block(block) == b"f" * BLOCK
+
+
+def test_without_room_a_directory_loses_a_shared_block_past_its_end() -> None:
+    image = crowded()
+    before = walk(image.data).paths
+    image.put_inode(image.find("/e"), direct11=image.get(image.find("/d"), "direct0"))
+    done = Repaired(image)
+    assert done.only(223)
+    assert done.walk.paths == before
+
+
 @pytest.mark.parametrize("is_past_end", [True, False])
 def test_without_room_pointers_past_the_end_are_cleared_in_all_files(*, is_past_end: bool) -> None:
     """/c is no owner any more then, or the only one, of the block that it shares with /b."""

@@ -32,7 +32,7 @@ from vsfs.fsck.pointers import (
 )
 from vsfs.fsck.records import is_first_block
 from vsfs.fsck.restore import old_first_block
-from vsfs.fsck.sizes import recheck_blocks
+from vsfs.fsck.sizes import are_past_end, recheck_blocks
 from vsfs.layout import ROOT_INO, SECTOR_SIZE, first_directory_block
 
 SHARED = rule(
@@ -57,7 +57,8 @@ def check_sharing(check: Check, claims: list[Claim]) -> None:
     """Give every claim a copy of its block, and directories without blocks one.
 
     Claims for which no free block is left stay as they are: whoever shares a block
-    then can be read as before, and nothing of either is changed.
+    then can be read as before, and nothing of either is changed: no names, either,
+    and nothing below a shared indirect block.
     """
     owners = owners_of(check, _blocks_in(claims))
     claimants = {claim.inode.ino: claim.inode for claim in claims}
@@ -72,10 +73,14 @@ def check_sharing(check: Check, claims: list[Claim]) -> None:
     claims = _cut_left(check, claims, owners)
     _settle_shared(check, claims)
     _finish_all(check, claimants, claims, owners)
+    check.promised = _below_all(check, claims)
+    for block_no in check.shared | check.promised:
+        check.untouchable.update(
+            (block_no, sector) for sector in range(0, check.geometry.block_size, SECTOR_SIZE)
+        )
     for claim in claims:
         _report_left(check, claim, owners)
     check.contested.clear()
-    check.promised = _below_all(check, claims)
     for inode in claimants.values():
         if inode.is_directory:
             inode.blocks = _own_blocks(check, inode, owners)
@@ -255,13 +260,18 @@ def _cut_left(check: Check, claims: list[Claim], owners: dict[int, Owner]) -> li
     """Clear pointers to shared blocks that lie past a file's end; the claims that remain.
 
     Only where no shared block is an indirect one: that would cut another file, too.
+    In a directory only if none is left then, since its blocks may be moved.
     """
     trees = {claim.inode.ino for claim in claims if claim.array.level}
     for block_no in check.shared:
         if block_no in owners and owners[block_no].array.level:
             trees.add(owners[block_no].inode.ino)
-    for inode in {claim.inode.ino: claim.inode for claim in claims}.values():
-        if inode.ino not in trees and not inode.is_directory:
+    claims_of: dict[int, list[Claim]] = {}
+    for claim in claims:
+        claims_of.setdefault(claim.inode.ino, []).append(claim)
+    for ino, own in claims_of.items():
+        inode = own[0].inode
+        if ino not in trees and (not inode.is_directory or are_past_end(check, inode, own)):
             recheck_blocks(check, inode)
     remaining = []
     for claim in claims:
@@ -295,13 +305,9 @@ def _settle_shared(check: Check, claims: list[Claim]) -> None:
 
 
 def _report_left(check: Check, claim: Claim, owners: dict[int, Owner]) -> None:
-    """Rule 251, where nothing can be done; no names are changed in these blocks, either."""
+    """Rule 251, where nothing can be done."""
     inode, array, indexes = claim
     blocks = [array.values[index] for index in indexes]
-    for block_no in blocks:
-        check.untouchable.update(
-            (block_no, sector) for sector in range(0, check.geometry.block_size, SECTOR_SIZE)
-        )
     check.report(
         SHARED,
         _shared_in_words(check, inode, blocks, owners),

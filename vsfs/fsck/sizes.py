@@ -106,6 +106,17 @@ def recheck_blocks(check: Check, inode: CheckedInode) -> None:
     compare(check, inode, _look_again(check, inode, end_of(check, inode)))
 
 
+def are_past_end(check: Check, inode: CheckedInode, claims: list[Claim]) -> bool:
+    """Whether all these pointers of an inode lie past its end, by its size and block count."""
+    end = end_of(check, inode)
+    owned = _look_again(check, inode, end).blocks + (1 if inode.record.attribute_block else 0)
+    return (
+        end is not None
+        and inode.record.blocks != owned
+        and all(min(claim.indexes) >= first_past(claim.array, end) for claim in claims)
+    )
+
+
 def _look_again(check: Check, inode: CheckedInode, end: int | None) -> Found:
     """What the pointers of an inode lead to, after the repairs so far."""
     found = Found()
