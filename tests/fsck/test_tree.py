@@ -269,15 +269,44 @@ def test_without_room_for_lost_and_found_the_root_takes_the_name(inodes: bool) -
     assert found.ino(f"/#{ino}") == ino
 
 
-def test_without_any_room_it_is_said_and_nothing_is_lost() -> None:
-    broken = full(inodes=False)
+def fill(broken: Image, *directories: int) -> None:
+    """Names for /filler in directories, until there is room for no more."""
     filler = broken.find("/filler")
-    with contextlib.suppress(ValueError):  # until the root directory is full, too
-        while True:
-            broken.insert(2, b"%020d" % len(broken.entries(2)), filler, REGULAR)
-    broken.put_inode(filler, nlink=len(broken.entries(2)) - 3)
+    for directory in directories:
+        with contextlib.suppress(ValueError):
+            while True:
+                name = b"%020d" % len(broken.entries(directory))
+                broken.insert(directory, name, filler, REGULAR)
+    records = [at for directory in directories for at in broken.entries(directory).values()]
+    named = [broken.record(at, "ino") for at in records]
+    broken.put_inode(filler, nlink=named.count(filler))
+
+
+def without_name_and_room(*, fill_all: bool = False, owner: int = 0, **fields: int) -> Image:
+    """/d/lost has lost its name, the disk and / are full; /d is some `owner`'s."""
+    broken = full(inodes=False)
+    directory, lost = broken.find("/d"), broken.find("/d/lost")
     broken.remove("/d/lost")
-    device = MemoryDevice(bytearray(broken.data))
+    fill(broken, 2, *[directory] * fill_all)
+    broken.put_inode(directory, uid=owner)
+    broken.put_inode(lost, **fields)
+    return broken
+
+
+@pytest.mark.parametrize(("owner", "file_owner"), [(0, 0), (0, 7), (7, 7)])
+def test_without_room_in_the_root_another_directory_takes_the_name(
+    owner: int, file_owner: int
+) -> None:
+    broken = without_name_and_room(owner=owner, uid=file_owner)
+    found = Repaired(broken)
+    assert "in directory inode 3 (/d), since /lost+found and the root" in found.only(405).text
+    assert found.names("/d") == {b"#4"}
+
+
+@pytest.mark.parametrize(("fill_all", "owner"), [(True, 0), (False, 7)])
+def test_without_any_room_it_is_said_and_nothing_is_lost(*, fill_all: bool, owner: int) -> None:
+    """Of another user no directory is taken: that one could remove the file."""
+    device = MemoryDevice(bytearray(without_name_and_room(fill_all=fill_all, owner=owner).data))
     report = check(device)
     assert [finding.rule.number for finding in report.left] == [405]
     assert report.left[0].edits == ()

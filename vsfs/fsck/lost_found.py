@@ -2,11 +2,14 @@
 
 Each is named ``#N`` after its inode number.  The directory is made when it is
 first needed, for root's eyes only, and grows by blocks.  When there is no inode
-or block left for that, the root directory takes the name if there is room.
+or block left for that, the root directory takes the name if there is room, or else
+any other directory: one of root's or of the inode's owner, so that nobody else can
+remove it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from vsfs.device import Kind
@@ -26,22 +29,35 @@ from vsfs.layout import (
 
 NAME: Final = b"lost+found"
 _PERMISSIONS: Final = 0o700  # what is there may be anybody's
+_ROOT_UID: Final = 0
 #: Bytes that are looked for; enough for `#` with a number and for the directory's
 #: own name, and always the same, so that a sector without them is not looked at again.
 _ROOM: Final = record_size(len(b"#4294967295~9"))
 
 
 class LostFound:
-    """The directory /lost+found of an image, which may not exist yet."""
+    """The directory /lost+found of an image, which may not exist yet.
 
-    def __init__(self, check: Check) -> None:
+    `reached` are the directories that the root leads to, the nearest first.
+    """
+
+    def __init__(self, check: Check, reached: list[int]) -> None:
         self._check = check
+        #: Owner -> directories of the owner that may have room, the best one first.
+        self._others: dict[int, deque[int]] = {}
+        self.add_places(reached)
         self._directory: CheckedInode | None = None
         self._is_found = False
         self._path = b"/" + NAME
-        self._root_names: Names | None = None
         self._names: Names | None = None
+        self._names_elsewhere: dict[int, Names] = {}
         self._from: dict[int, int] = {}  # directory -> sector where to look for room
+
+    def add_places(self, reached: list[int]) -> None:
+        """Let directories take names that the root leads to now, when all before are full."""
+        for ino in reached:
+            owner = self._check.inodes[ino].record.uid
+            self._others.setdefault(owner, deque()).append(ino)
 
     def attach(
         self,
@@ -57,7 +73,7 @@ class LostFound:
         `cut` are entries that are taken out with it.  An inode that gets no name
         is noted in ``check.adrift``.
         """
-        for place in (self._in_lost_found, self._in_root):
+        for place in (self._in_lost_found, self._in_root, self._in_another):
             draft = Draft(self._check)
             for entry in cut:
                 draft.remove(entry)
@@ -81,7 +97,7 @@ class LostFound:
             self._check.adrift.add(inode.ino)
         return accepted
 
-    # -- two places ---------------------------------------------------------------
+    # -- three places -------------------------------------------------------------
 
     def _in_lost_found(self, draft: Draft, inode: CheckedInode) -> str | None:
         """Name the inode in /lost+found; the repair in words, None without room."""
@@ -102,18 +118,39 @@ class LostFound:
 
     def _in_root(self, draft: Draft, inode: CheckedInode) -> str | None:
         """The same for the root directory, which does not grow."""
-        names = self._names_of_root()
-        name = names.unused(b"#%d" % inode.ino)
-        root = self._check.inodes[ROOT_INO]
-        if not self._enter(draft, root, name, inode, may_grow=False):
+        name = self._name_elsewhere(draft, ROOT_INO, inode)
+        if name is None:
             return None
-        draft.then.append(lambda: names.taken.add(name))
         return f"name it {printable(name)} in the root directory, since /lost+found has no room"
 
-    def _names_of_root(self) -> Names:
-        if self._root_names is None:
-            self._root_names = Names(self._check.entries[ROOT_INO])
-        return self._root_names
+    def _in_another(self, draft: Draft, inode: CheckedInode) -> str | None:
+        """The same for any other directory that is root's or the inode's owner's."""
+        for owner in dict.fromkeys((_ROOT_UID, inode.record.uid)):
+            places = self._others.get(owner, deque())
+            while places:
+                name = self._name_elsewhere(draft, places[0], inode)
+                if name is not None:
+                    where = f"directory {self._check.named(places[0])}"
+                    return (
+                        f"name it {printable(name)} in {where}, since /lost+found and the root "
+                        "directory have no room"
+                    )
+                places.popleft()  # full for good: no directory loses names any more
+        return None
+
+    def _name_elsewhere(self, draft: Draft, ino: int, inode: CheckedInode) -> bytes | None:
+        """Name the inode in directory `ino` as it is: the name, or None without room."""
+        names = self._names_of(ino)
+        name = names.unused(b"#%d" % inode.ino)
+        if not self._enter(draft, self._check.inodes[ino], name, inode, may_grow=False):
+            return None
+        draft.then.append(lambda: names.taken.add(name))
+        return name
+
+    def _names_of(self, ino: int) -> Names:
+        if ino not in self._names_elsewhere:
+            self._names_elsewhere[ino] = Names(self._check.entries[ino])
+        return self._names_elsewhere[ino]
 
     # -- the directory --------------------------------------------------------------
 
@@ -142,7 +179,7 @@ class LostFound:
         draft.put_block(block_no, content, Kind.DIRECTORY)
         inode = make_directory(draft, ino, block_no, _PERMISSIONS)
         inode.blocks = [block_no]
-        names = self._names_of_root()
+        names = self._names_of(ROOT_INO)
         name = names.unused(NAME)
         self._path = b"/" + name
 

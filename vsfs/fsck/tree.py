@@ -12,6 +12,7 @@ it are removed.  Whatever is not reached gets a name in /lost+found.
 
 from __future__ import annotations
 
+import itertools
 import stat
 from collections import deque
 
@@ -74,7 +75,7 @@ EMPTY_FILE = rule(
 def check_tree(check: Check) -> None:
     """Make one tree of all directories, and give every inode in use a name."""
     tree = _Tree(check)
-    tree.grow(ROOT_INO)
+    reached = tree.grow(ROOT_INO)
     heads = _find_heads(tree)
     _remove_second_names(check, tree)
     _check_parents(check, tree)
@@ -82,9 +83,10 @@ def check_tree(check: Check) -> None:
     for inode in nameless:
         if _is_empty_file(inode):
             _free(check, inode)
-    lost_found = LostFound(check)
-    for head in heads:
-        _attach_directory(check, tree, lost_found, head)
+    lost_found = LostFound(check, reached)
+    for head, below in heads.items():
+        if _attach_directory(check, tree, lost_found, head):
+            lost_found.add_places(below)
     for inode in nameless:
         if not _is_empty_file(inode):
             _attach_file(check, lost_found, inode)
@@ -121,13 +123,14 @@ class _Tree:
         """The inode that `..` of a directory names."""
         return self.check.entries[ino][1].ino
 
-    def grow(self, head: int) -> None:
-        """Reach all that is below `head`, a directory without a parent so far.
+    def grow(self, head: int) -> list[int]:
+        """Reach all that is below `head`, a directory without a parent so far; it and those.
 
         Entries that `..` agrees with are followed first.  Of the others, those for
         directories that agree with no entry at all come next; the rest only when
         nothing else leads on.
         """
+        before = len(self.parents)
         self.parents[head] = head
         fresh, later, last = deque([head]), deque[tuple[int, Entry]](), deque[tuple[int, Entry]]()
         while fresh or later or last:
@@ -141,6 +144,8 @@ class _Tree:
                     self._reach(parent, entry, fresh)
                 elif entry.ino not in self.parents:
                     (last if entry.ino in self._agreed else later).append((parent, entry))
+        count = len(self.parents) - before
+        return list(itertools.islice(reversed(self.parents), count))[::-1]
 
     def _reach(self, parent: int, entry: Entry, fresh: deque[int]) -> None:
         if entry.ino not in self.parents:
@@ -152,8 +157,8 @@ class _Tree:
 # -- one parent for each directory --------------------------------------------------------
 
 
-def _find_heads(tree: _Tree) -> list[int]:
-    """The topmost of the directories that the root does not reach; all else is below them.
+def _find_heads(tree: _Tree) -> dict[int, list[int]]:
+    """The topmost of the directories that the root does not reach, each with all below it.
 
     First those that no directory names.  What then remains is below a cycle, in
     which the lowest number is made the topmost.
@@ -163,9 +168,7 @@ def _find_heads(tree: _Tree) -> list[int]:
     for ino in unreached:
         for entry in tree.subdirectories[ino]:
             holder.setdefault(entry.ino, ino)
-    heads = [ino for ino in unreached if ino not in holder]
-    for head in heads:
-        tree.grow(head)
+    heads = {ino: tree.grow(ino) for ino in unreached if ino not in holder}
     for ino in unreached:
         if ino in tree.parents:
             continue
@@ -173,8 +176,7 @@ def _find_heads(tree: _Tree) -> list[int]:
         above = holder[head]
         entries = [entry for entry in tree.subdirectories[above] if entry.ino == head]
         tree.closing[head] = above, entries
-        heads.append(head)
-        tree.grow(head)
+        heads[head] = tree.grow(head)
     return heads
 
 
@@ -327,20 +329,19 @@ def _nameless_in_words(inode: CheckedInode) -> str:
     return f"inode {inode.ino} is in use ({kind}, {blocks}), but no entry names it"
 
 
-def _attach_directory(check: Check, tree: _Tree, lost_found: LostFound, head: int) -> None:
-    """Rules 404 and 405 for a directory, and with it all that is below."""
+def _attach_directory(check: Check, tree: _Tree, lost_found: LostFound, head: int) -> bool:
+    """Rules 404 and 405 for a directory, and with it all that is below; whether it was done."""
     inode = check.inodes[head]
     if head not in tree.closing:
-        lost_found.attach(
+        return lost_found.attach(
             UNREACHED,
             inode,
             _nameless_in_words(inode),
             check.inode_evidence(head, "nlink", inode.record.nlink),
             _no_entry(check),
         )
-        return
     above, closing = tree.closing[head]
-    lost_found.attach(
+    is_attached = lost_found.attach(
         CYCLE,
         inode,
         f"directory inode {head} is below itself: directory inode {above} names it "
@@ -350,3 +351,4 @@ def _attach_directory(check: Check, tree: _Tree, lost_found: LostFound, head: in
         cut=tuple(closing),
     )
     _forget(check, above, closing)
+    return is_attached
