@@ -10,6 +10,7 @@ import stat
 import tracemalloc
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,10 +18,12 @@ import vsfs
 from tests.conftest import MORE
 from tests.fsck.long_run import run, table
 from tests.fsck.mutants import BASES, nth, subject
-from tests.support.examine import Subject, examine, was_hit
+from tests.support.examine import Subject, examine, is_unharmed, was_hit
 from tests.support.images import blank, errno_of, image_of, mount
 from tests.support.mutation import KINDS, Mutant, mutant
+from tests.support.rawwalk import walk
 from tests.support.readers import CountingDevice, write
+from vsfs.device import MemoryDevice
 from vsfs.errors import VsfsError
 from vsfs.fsck import check
 
@@ -68,6 +71,19 @@ def test_a_check_needs_little_memory() -> None:
             tracemalloc.stop()
         assert peak < MEMORY
         assert device.largest <= max(len(broken.data), 512)
+
+
+def test_a_name_may_be_missing_only_where_a_finding_says_so() -> None:
+    """So the examiner does not let a repair lose one in silence."""
+    made_from = subject("small")
+    image = made_from.image.copy()
+    image.remove("/dir/sub/file")
+    broken, found = Mutant(bytes(image.data), (), ()), walk(image.data)
+    with pytest.raises(AssertionError, match="was not damaged, and has no name"):
+        is_unharmed(made_from, broken, found)
+    report = check(MemoryDevice(image.data), decide=lambda _: False)
+    assert [finding.rule.number for finding in report.left] == [405]
+    is_unharmed(made_from, broken, found, report.left)
 
 
 # -- trees of all shapes -----------------------------------------------------------

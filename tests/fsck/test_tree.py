@@ -282,14 +282,14 @@ def fill(broken: Image, *directories: int) -> None:
     broken.put_inode(filler, nlink=named.count(filler))
 
 
-def without_name_and_room(*, fill_all: bool = False, owner: int = 0, **fields: int) -> Image:
+def without_name_and_room(*, fill_all: bool = False, owner: int = 0, uid: int = 0) -> Image:
     """/d/lost has lost its name, the disk and / are full; /d is some `owner`'s."""
     broken = full(inodes=False)
     directory, lost = broken.find("/d"), broken.find("/d/lost")
     broken.remove("/d/lost")
     fill(broken, 2, *[directory] * fill_all)
     broken.put_inode(directory, uid=owner)
-    broken.put_inode(lost, **fields)
+    broken.put_inode(lost, uid=uid)
     return broken
 
 

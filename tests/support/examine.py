@@ -18,11 +18,13 @@ from tests.support.rawwalk import Walk, walk
 from tests.support.readers import CountingDevice, read_all
 from vsfs.device import MemoryDevice
 from vsfs.errors import Corrupt, NotVsfs, UnknownFeature
-from vsfs.fsck import Report, check, repair_safe
+from vsfs.fsck import Finding, Report, check, repair_safe
 from vsfs.layout import STATE_MOUNTED
 
 NOW_NS: Final = 1_800_000_000 * 10**9
 SECONDS: Final = 2.0  # of the processor, that a check may take for a small image
+_NO_NAME: Final = (404, 405)  # rules
+_BROKEN_NAMES: Final = range(300, 400)
 _STATE_AT: Final = 68
 _JOURNAL: Final = 1  # the bit of feature_compat
 _RECOVER: Final = 1  # the bit of feature_incompat
@@ -124,7 +126,7 @@ def examine(subject: Subject, mutant: Mutant, *, with_preen: bool = True) -> Out
         if _is_same_filesystem(subject, mutant, report):
             is_mounted = after[_STATE_AT] == STATE_MOUNTED
             found = walk(without_reserved(after), mounted=is_mounted, shared=True)
-            is_unharmed(subject, mutant, found)
+            is_unharmed(subject, mutant, found, report.left)
         return outcome
     reading = read_all(MemoryDevice(bytearray(after)))
     assert reading.errors == {}
@@ -233,20 +235,41 @@ def without_reserved(data: bytes) -> bytes:
     return bytes(head) + crc + bytes(block_size - 512) + data[block_size:]
 
 
-def is_unharmed(subject: Subject, mutant: Mutant, found: Walk) -> None:
-    """What the damage did not touch is as it was, and has a name."""
+def is_unharmed(
+    subject: Subject, mutant: Mutant, found: Walk, left: tuple[Finding, ...] = ()
+) -> None:
+    """What the damage did not touch is as it was, and has a name.
+
+    On a full disk there may be no room for one, which a finding that is `left` says.
+    """
     sound = untouched(subject, mutant.data)
     named = set(found.paths.values())
+    told = _told_nameless(subject, mutant, left)
+    nameless = {subject.walk.paths[path] for path, parts in subject.parts.items() if parts & told}
     for ino in sorted(sound):
         inode = subject.walk.inodes[ino]
         if stat.S_ISREG(inode.mode) and not inode.size:
             continue  # an empty file that lost its name may be freed
         assert ino in found.inodes, f"inode {ino} was not damaged, and is gone"
-        assert ino in named, f"inode {ino} was not damaged, and has no name"
+        assert ino in named or ino in nameless, f"inode {ino} was not damaged, and has no name"
         assert subject.contents[ino] == content(found, ino), f"inode {ino} was not damaged"
     for path, parts in subject.parts.items():
-        if parts <= sound:
+        if parts <= sound and not parts & told:
             assert subject.walk.paths[path] == found.paths.get(path), f"{path!r} was not damaged"
+
+
+def _told_nameless(subject: Subject, mutant: Mutant, left: tuple[Finding, ...]) -> set[int]:
+    """The inodes of which findings say that they stay without a name, or that it is broken.
+
+    The latter by the block of the name, which was damaged and stays so.
+    """
+    told = {finding.ino for finding in left if finding.rule.number in _NO_NAME}
+    blocks = differences(subject.data, mutant.data, subject.image.block_size)
+    blocks &= {finding.found.block_no for finding in left if finding.rule.number in _BROKEN_NAMES}
+    image = subject.image
+    records = [at for at in subject.records if at // image.block_size in blocks]
+    names = {image.record(at, "ino") for at in records if image.name(at) not in (b".", b"..")}
+    return {ino for ino in told | names if ino}
 
 
 def was_hit(subject: Subject, data: bytes) -> bool:
