@@ -193,6 +193,21 @@ def test_data_below_an_indirect_block_of_two_files_is_not_taken_for_pointers(ima
     assert Repaired(image).content("/far") == before
 
 
+def test_no_copy_is_put_where_a_shared_indirect_block_leads() -> None:
+    """Not even if its pointers are indirect blocks of one file, and data of the other."""
+    fs = mount(blank(128 * 1024, block_size=BLOCK))
+    for name, first in {"/g": 12 + BLOCK // 4, "/n": 0}.items():
+        fd = fs.open(name, os.O_CREAT | os.O_WRONLY)
+        fs.lseek(fd, first * BLOCK, os.SEEK_SET)
+        fs.write(fd, name[1:].encode() * 5 * BLOCK)
+    fs.unmount()
+    image = Image(image_of(fs))
+    before = walk(image.data).content(image.find("/g"))
+    image.put_inode(image.find("/n"), single=image.get(image.find("/g"), "double"), size=99 * BLOCK)
+    image.put_block(image.data_bitmap, bytes(BLOCK))
+    assert Repaired(image).content("/g") == before
+
+
 def test_a_directory_block_of_two_directories_is_copied(image: Image) -> None:
     first, second = image.find(f"/dir/{SUB}01"), image.find(f"/dir/{SUB}02")
     image.put_inode(second, direct0=image.get(first, "direct0"))

@@ -120,17 +120,23 @@ def _blocks_in(claims: list[Claim]) -> set[int]:
 
 
 def _below_all(check: Check, claims: list[Claim]) -> set[int]:
-    """Every block that the indirect blocks among `claims` lead to."""
+    """Every block that the indirect blocks among `claims` lead to.
+
+    A block is followed once for each level at which it is an indirect one.
+    """
     found: set[int] = set()
+    followed: set[tuple[int, int]] = set()
     stack = [
         below(check, claim.array, i) for claim in claims if claim.array.level for i in claim.indexes
     ]
     while stack:
         array = stack.pop()
-        fresh = {value for value in array.values if check.geometry.is_data_block(value)} - found
-        found |= fresh
-        if array.level:
-            stack += [below(check, array, i) for i, v in enumerate(array.values) if v in fresh]
+        blocks = set(filter(check.geometry.is_data_block, array.values))
+        found |= blocks
+        for index, value in enumerate(array.values) if array.level else ():
+            if value in blocks and (value, array.level) not in followed:
+                followed.add((value, array.level))
+                stack.append(below(check, array, index))
     return found
 
 
