@@ -172,7 +172,6 @@ def main(mount_point: str) -> None:
         attr_timeout=0,
         entry_timeout=NAMES_ARE_VALID_FOR,
         negative_timeout=NAMES_ARE_VALID_FOR,
-        default_permissions=True,
     )
 
 

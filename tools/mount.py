@@ -141,7 +141,8 @@ options for -o, separated by commas:
   noatime              never update access times
   strictatime          update access times at each access
   allow_other          let other users in, too
-  default_permissions  the kernel checks permissions (default;
+  default_permissions  the kernel checks permissions (default; with fusepy it need not
+                       where only root gets in, and root may do all;
                        no_default_permissions: whoever gets in may do all)
   nosuid nodev noexec  as in mount(8)
   trace=FILE           write to FILE which call reads and writes which blocks, as JSON

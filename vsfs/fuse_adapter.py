@@ -20,6 +20,7 @@ Paths arrive decoded as Latin-1, which keeps every byte of a name exact.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import re
@@ -52,6 +53,8 @@ log = logging.getLogger("vsfs")
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+
+_ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 #: Paths of which it is known whether the kernel's pages are right: 1 MiB.
 _MAX_PATHS: Final = 4_000
@@ -212,7 +215,11 @@ class FuseAdapter(Adapter):
                 use_ino=True,
                 big_writes=True,
                 attr_timeout=0,
-                **{"entry_timeout": VALID_FOR, "negative_timeout": VALID_FOR, **options},
+                **{
+                    "entry_timeout": VALID_FOR,
+                    "negative_timeout": VALID_FOR,
+                    **_without_needless_checks(options),
+                },
             )
         except RuntimeError as error:  # libfuse's exit status, in fusepy's words
             raise CannotMount(str(error)) from None
@@ -318,6 +325,13 @@ class FuseAdapter(Adapter):
 
     # -- attributes -----------------------------------------------------------
 
+    def access(self, path: str, wanted: int) -> int:
+        """access(2) and chdir(2) without ``default_permissions``: root may do all but execute."""
+        inode = self._inode(path)
+        if wanted & os.X_OK and not inode.is_directory and not inode.mode & _ANY_EXECUTE:
+            raise posix_error(errno.EACCES)
+        return 0
+
     def chmod(self, path: str, mode: int) -> None:
         """chmod(2); the kernel has checked who asks."""
         self.volume.setattr(self._inode(path).ino, mode=stat.S_IMODE(mode))
@@ -394,8 +408,10 @@ class FuseAdapter(Adapter):
         return self.volume.read(fi.fh, size, offset)
 
     def write(self, _path: str | None, content: BytesLike, offset: int, fi: Any) -> int:
-        """write(2); for O_APPEND the kernel has found the offset."""
+        """write(2); for O_APPEND the kernel may know an older end: that of this name."""
         file = self.volume.files.get(fi.fh)
+        if file.flags & os.O_APPEND:
+            offset = file.inode.size
         self._pages.before_write(file)
         return self.volume.write(fi.fh, content, offset)
 
@@ -430,6 +446,18 @@ class FuseAdapter(Adapter):
     def fsyncdir(self, _path: str | None, _datasync: int, _handle: int) -> None:
         """fsync(2) of a directory."""
         self.volume.sync()
+
+
+def _without_needless_checks(options: dict[str, Any]) -> dict[str, Any]:
+    """The options for libfuse without ``default_permissions`` where only root can get in.
+
+    To check who may pass through a directory, the kernel needs its attributes, and with
+    ``attr_timeout=0`` each check is a request: more than half of all requests for
+    nothing, since root passes anyway.
+    """
+    if os.geteuid() != 0 or "allow_other" in options:
+        return options
+    return {name: value for name, value in options.items() if name != "default_permissions"}
 
 
 def _user() -> tuple[int, int]:

@@ -192,6 +192,16 @@ def test_an_append_goes_to_the_end_wherever_the_offset_is_and_after_a_cut(fs: Pr
     assert contents(fs, "/f") == b"y"
 
 
+def test_appends_through_two_names_of_a_file_all_reach_the_end(fs: Process) -> None:
+    first = create(fs, more=os.O_APPEND)
+    fs.link("/f", "/other")
+    second = fs.open("/other", os.O_WRONLY | os.O_APPEND)
+    for _ in range(5):
+        for fd, word in ((first, b"first "), (second, b"second ")):
+            assert fs.write(fd, word) == len(word)
+    assert contents(fs, "/other") == b"first second " * 5
+
+
 def test_what_one_process_writes_another_reads_at_once(fs: Process) -> None:
     other = fs.other()
     fd = create(fs)
