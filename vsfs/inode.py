@@ -81,6 +81,7 @@ class Inode:
         "pointers",
         "recent",
         "saved_in",
+        "searched",
         "size",
         "uid",
         "version",
@@ -90,6 +91,7 @@ class Inode:
         self.ino = ino
         self.open_count = 0
         self.recent = False  # asked for again since the table was last trimmed
+        self.searched = False  # its index was used since indexes were last dropped
         self.index: Sized | None = None  # its names, kept here for the directory layer
         self.saved_in = 0
         self.version = 0  # rises with each change of the contents
@@ -173,7 +175,7 @@ class InodeTable:
 
     Keeps the objects of up to `capacity` inodes that nobody has open; a changed
     one stays until a commit wrote it.  Of directories it keeps indexes with up to
-    `names` names, and that of the directory used last in any case.
+    `names` names, and those that are in use in any case.
     """
 
     def __init__(
@@ -315,7 +317,15 @@ class InodeTable:
     @property
     def crowded(self) -> bool:
         """Whether :meth:`trim` has enough to do to be worth its walk."""
-        return len(self._inodes) - len(self._dirty) > self.capacity or self._names_left < 0
+        return self._has_many_inodes or self._has_many_names
+
+    @property
+    def _has_many_inodes(self) -> bool:
+        return len(self._inodes) - len(self._dirty) > self.capacity
+
+    @property
+    def _has_many_names(self) -> bool:
+        return self._names_left < 0
 
     @property
     def is_overdue(self) -> bool:
@@ -327,8 +337,10 @@ class InodeTable:
 
         Between operations only, since an operation may hold any of them.
         """
-        self._trim_inodes()
-        self._trim_indexes()
+        if self._has_many_inodes:
+            self._trim_inodes()
+        if self._has_many_names:
+            self._trim_indexes()
 
     def _trim_inodes(self) -> None:
         """Forget inodes that are neither open nor changed, until half are left.
@@ -347,18 +359,20 @@ class InodeTable:
                 surplus -= 1
 
     def _trim_indexes(self) -> None:
-        """Drop the indexes of directories, the oldest first but for the one used last.
+        """Drop the indexes of directories, the oldest first, that nobody used since last time.
 
-        The blocks have all that they know, so a changed directory can lose its own.
+        What is in use stays, however large: between two directories of 100,000 names
+        files can be moved without reading one of them again for each.  The blocks have
+        all that an index knows, so a changed directory can lose its own.
         """
         kept = {ino: inode for ino, inode in self._indexed.items() if inode.index is not None}
         total = sum(len(inode.index or ()) for inode in kept.values())
-        for ino, inode in list(kept.items())[:-1]:
-            if total <= self.names:
-                break
-            total -= len(inode.index or ())
-            inode.index = None
-            del kept[ino]
+        for ino, inode in list(kept.items()):
+            if total > self.names and not inode.searched:
+                total -= len(inode.index or ())
+                inode.index = None
+                del kept[ino]
+            inode.searched = False
         self._indexed = kept
-        # at least a quarter, so that the walk pays where one directory has more than all may
+        # at least a quarter, so that the walk pays where directories in use have more than all may
         self._names_left = max(self.names - total, self.names // 4)

@@ -85,6 +85,7 @@ class Volume(Mounted):
         return self._directory_of(self.inodes.get(ino))
 
     def _directory_of(self, inode: Inode) -> Directory:
+        inode.searched = True
         index = inode.index
         if isinstance(index, Directory):  # the short way: only a directory has one
             return index
