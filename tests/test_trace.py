@@ -14,7 +14,7 @@ from tests.support.rawwalk import walk
 from tests.support.traces import BLOCK, book_image, book_reads, book_writes, later, traced
 from vsfs.device import Kind, MemoryDevice, RecordingDevice
 from vsfs.timeline import FIGURES, accesses_of, compare, timeline_of
-from vsfs.trace import Recorder, Trace, totals_of
+from vsfs.trace import Event, Part, Recorder, Trace, totals_of
 from vsfs.trace_json import BadTrace, lines_of, read_trace
 from vsfs.trace_replay import cold_totals
 from vsfs.traced import TracedVolume
@@ -315,6 +315,43 @@ def test_calls_by_inode_number_are_named_by_path() -> None:
         "rename(/foo/bar, /baz)",
         "release(/foo/bar)",
     ] == [call.label for call in recorder.trace.calls]
+
+
+def test_by_block_what_lies_in_one_block_is_one_column_in_the_order_of_the_disk() -> None:
+    fs, recorder = traced(book_image(with_bar=True), cold=True)
+    book_reads(fs)
+    roles, blocks = timeline_of(recorder.trace), timeline_of(recorder.trace, "block")
+    titles = [column.title for column in blocks.columns]
+    numbers = [int(column.first.removeprefix("block ")) for column in blocks.columns]
+    assert (sorted(numbers), "block 3 inode table") == (numbers, titles[0])
+    assert [g.call for g in roles.groups] == [g.call for g in blocks.groups]
+    by_role = [row.operation for group in roles.groups for row in group.rows]
+    by_block = [row.operation for group in blocks.groups for row in group.rows]
+    assert by_role == by_block
+    inode_rows = [row for group in blocks.groups for row in group.rows if row.columns == (0,)]
+    assert 3 + 3 * 2 == len(inode_rows)  # of /, foo and bar; of bar in each read
+
+
+def test_by_block_an_access_marks_each_block_or_if_there_are_many_all_in_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fs, recorder = traced(book_image(with_bar=True))
+    fd = fs.open("/foo/bar", os.O_RDONLY)
+    fs.read(fd, 3 * BLOCK)
+    (row,) = timeline_of(recorder.trace, "block").groups[-1].rows
+    assert 3 == len(row.columns)
+    monkeypatch.setattr("vsfs.timeline.MOST_BLOCKS", 4)
+    timeline = timeline_of(recorder.trace, "block")
+    (row,) = timeline.groups[-1].rows
+    (column,) = (timeline.columns[at] for at in row.columns)
+    assert column.first.startswith("blocks ")
+
+
+def test_a_block_that_was_first_one_thing_and_then_another_is_called_both() -> None:
+    parts = [Part(Kind.DIRECTORY, 9), Part(Kind.DATA, 9)]
+    trace = Trace(BLOCK, events=[Event(1, "write", (part,)) for part in parts])
+    (column,) = timeline_of(trace, "block").columns
+    assert "block 9 directory, data" == column.title
 
 
 def test_equal_calls_in_a_row_that_access_nothing_are_shown_once() -> None:

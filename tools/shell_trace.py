@@ -55,7 +55,8 @@ class _Words(argparse.ArgumentParser):
 @COMMANDS.command(
     f"timeline {HOW}",
     "draw what was recorded as OSTEP's figures 40.3 and 40.4",
-    "  A column for each structure on the disk, a row for each access, time downwards.\n"
+    "  A column for each structure on the disk, a row for each access, time downwards;\n"
+    "  with `--by block` a column for each block.\n"
     "  vsfs-shell --cold keeps nothing in memory between calls, as the figures assume;\n"
     "  without it, what is missing is what caching saves, and writes come with `sync`.\n"
     "  --svg writes FILE on the host.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from vsfs.timeline import FIGURES, compare, timeline_of
+from vsfs.timeline import FIGURES, VIEWS, compare, timeline_of
 from vsfs.trace import Trace
 from vsfs.trace_json import lines_of
 
@@ -13,7 +13,7 @@ from .inspect_output import Printer
 from .timeline_svg import svg_of
 from .timeline_text import draw
 
-HOW: Final = "[--json | --svg FILE] [--compare 40.3|40.4]"
+HOW: Final = "[--json | --svg FILE] [--by role|block] [--compare 40.3|40.4]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="the accesses as JSON lines")
     how.add_argument("--svg", metavar="FILE", help="draw the figure into FILE; - is stdout")
+    parser.add_argument(
+        "--by",
+        choices=VIEWS,
+        default=VIEWS[0],
+        help="what a column is: a structure such as `foo inode` (the default), or a block",
+    )
     parser.add_argument(
         "--compare",
         metavar="FIGURE",
@@ -35,13 +41,13 @@ def show(printer: Printer, trace: Trace, how: argparse.Namespace) -> None:
         for line in lines_of(trace):
             print(line)
         return
-    timeline = timeline_of(trace)
+    timeline = timeline_of(trace, how.by)
     if how.svg is not None:
         _write(how.svg, svg_of(timeline))
     else:
         draw(printer, timeline)
     if how.compare is not None:
-        _, sentences = compare(timeline, how.compare)
+        _, sentences = compare(timeline_of(trace), how.compare)
         for sentence in sentences:
             printer.line(sentence)
 

@@ -1,7 +1,7 @@
 """The timeline: a trace as OSTEP's figures 40.3 and 40.4 draw it.
 
-A :class:`Column` for each structure, a :class:`Row` for each access, time downwards,
-in a :class:`Group` for each call.  Nothing is drawn here.
+A :class:`Column` for each structure, or for each block, a :class:`Row` for each
+access, time downwards, in a :class:`Group` for each call.  Nothing is drawn here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from vsfs.trace import Event, Part, Totals, Trace, TracedCall, totals_of
 
 #: Pieces of one file that have columns of their own; those of more share one.
 MOST_PIECES: Final = 8
+#: Blocks that have columns of their own; where there are more, those of one access share one.
+MOST_BLOCKS: Final = 64
+#: What a column can be: a structure of the disk, or a block.
+VIEWS: Final = ("role", "block")
 
 _BITMAPS: Final = {Kind.DATA_BITMAP: "data", Kind.INODE_BITMAP: "inode"}
 _OF_FILES: Final = {Kind.DIRECTORY: 0, Kind.DATA: 1, Kind.INDIRECT: 2, Kind.ATTRIBUTE: 3}
@@ -23,7 +27,7 @@ _OTHERS: Final = {Kind.SUPERBLOCK: "superblock", Kind.JOURNAL: "journal"}
 
 
 class Column(NamedTuple):
-    """A structure: its title in two words, as ("bar", "data[0]")."""
+    """A structure or block: its title in two words, as ("bar", "data[0]")."""
 
     first: str
     second: str
@@ -61,15 +65,17 @@ class Timeline:
     dropped: int
 
 
-def timeline_of(trace: Trace) -> Timeline:
-    """Arrange a trace."""
-    naming = _Naming(trace.events)
+def timeline_of(trace: Trace, by: str = "role") -> Timeline:
+    """Arrange a trace, with a column for each structure, or for each block (:data:`VIEWS`)."""
+    naming: _Naming | _Numbering = _Naming(trace.events)
+    if by == "block":
+        naming = _Numbering(trace.events)
     columns = naming.columns()
     index = {column: at for at, column in enumerate(columns)}
     rows: dict[int, list[Row]] = defaultdict(list)
     for event in trace.events:
         if event.parts:
-            touched = {index[naming.column(part)] for part in event.parts}
+            touched = {index[column] for part in event.parts for column in naming.touched(part)}
             rows[event.call].append(Row(event.operation, tuple(sorted(touched))))
     groups = (Group(call, tuple(rows[call.number])) for call in trace.calls)
     return Timeline(
@@ -126,6 +132,10 @@ class _Naming:
         name = path.rpartition("/")[2]
         return "root" if path == "/" else path if name in self._ambiguous else name
 
+    def touched(self, part: Part) -> list[Column]:
+        """The columns of a part."""
+        return [self.column(part)]
+
     def column(self, part: Part) -> Column:
         """The column of a part."""
         if part.kind in _BITMAPS:
@@ -160,6 +170,37 @@ class _Naming:
         if part.kind == Kind.INODE_TABLE:
             return (1, order)
         return (2, order, _OF_FILES[part.kind], part.file_block or 0)
+
+
+class _Numbering:
+    """Gives each part of an access the columns of its blocks."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        parts = dict.fromkeys(part for event in events for part in event.parts)
+        self._kinds: dict[tuple[int, int], dict[str, None]] = defaultdict(dict)
+        self._is_split = sum(part.blocks for part in parts) <= MOST_BLOCKS
+        for part in parts:
+            for run in self._runs(part):
+                self._kinds[run][part.kind.label] = None
+
+    def _runs(self, part: Part) -> list[tuple[int, int]]:
+        """(First block, count) of each column of a part."""
+        if not self._is_split:
+            return [(part.block, part.blocks)]
+        return [(part.block + at, 1) for at in range(part.blocks)]
+
+    def touched(self, part: Part) -> list[Column]:
+        """The columns of a part."""
+        return [self._column(*run) for run in self._runs(part)]
+
+    def _column(self, block: int, blocks: int) -> Column:
+        """Its number, and what it is or what it was one after the other."""
+        number = f"block {block}" if blocks == 1 else f"blocks {block}-{block + blocks - 1}"
+        return Column(number, ", ".join(self._kinds[block, blocks]))
+
+    def columns(self) -> list[Column]:
+        """All columns, in the order of the disk."""
+        return [self._column(*run) for run in sorted(self._kinds)]
 
 
 # -- the book's figures --------------------------------------------------------

@@ -154,6 +154,17 @@ trace off
 timeline --compare 40.3
 """,
     ),
+    "by block": (
+        True,
+        True,
+        """\
+trace on
+open /foo/bar O_RDONLY
+read 3 4096
+trace off
+timeline --by block
+""",
+    ),
     "figure 40.4": (
         False,
         True,

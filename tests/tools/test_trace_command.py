@@ -138,6 +138,16 @@ def test_timeline_writes_svg_and_json(image: Path, run: Ran, tmp_path: Path) -> 
     assert ["open", "read", "read", "read"] == [call.name for call in trace.calls]
 
 
+def test_by_block_the_columns_are_numbers_and_the_comparison_is_the_same(
+    image: Path, run: Ran
+) -> None:
+    out, _ = run(shell, "--cold", image, "-c", READS + "timeline --by block --compare 40.3")
+    lines = out.splitlines()[4:]
+    assert ["block"] * 6 == lines[0].split()[::2]
+    assert ["3", "inode"] == [lines[0].split()[1], lines[1].split()[0]]
+    assert ["11 reads, 3 writes, 3 barriers", "the same as figure 40.3"] == lines[-2:]
+
+
 @pytest.mark.parametrize(
     ("commands", "sentence", "status"),
     [
