@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import posixpath
@@ -215,27 +214,30 @@ class Strace:
 
 
 class OpenedPaths:
-    """Remembers the last call, and under which path an entry was opened."""
+    """Remembers the last call, and under which path an entry was opened.
+
+    It asks the filesystem nothing: what that reads would be counted as the call's.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._here = "/"  # the current directory when the call began
 
     def enter(self, call: Call) -> None:
-        """Remember it for the error that may come."""
-        self._session.last_call = call
+        """Remember it for the error that may come, and where it begins."""
+        session = self._session
+        session.last_call = call
+        current = session.processes.get(call.pid).current
+        self._here = "/" if current is None else session.opened.get(current.handle, "/")
 
     def leave(self, call: Call, result: object, error: BaseException | None) -> None:
         """Note the path of an open or chdir, made absolute."""
         if error is not None or call.name not in ("open", "chdir"):
             return
         session = self._session
-        path = os.fsdecode(call.args[0])
+        path = posixpath.join(self._here, os.fsdecode(call.args[0]))
         process = session.processes.get(call.pid)
         file = process.file(result) if isinstance(result, int) else process.current
-        if not path.startswith("/"):
-            with contextlib.suppress(OSError):  # the current directory was removed
-                here = session.fs.getcwd()  # after a chdir it is the path itself
-                path = here if result is None else posixpath.join(here, path)
         if file is not None:
             session.opened[file.handle] = posixpath.normpath(path)
 

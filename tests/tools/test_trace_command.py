@@ -165,6 +165,11 @@ def test_the_shell_refuses_with_a_sentence(
     assert (out, err.splitlines()[0][: len(sentence)]) == ("", sentence)
 
 
+def test_a_relative_path_is_opened_with_no_access_of_the_shells_own(image: Path, run: Ran) -> None:
+    out, _ = run(shell, "--cold", image, "-c", "cd /foo; trace on; open bar O_RDONLY; timeline")
+    assert "3 reads, 0 writes, 0 barriers" == out.splitlines()[-1]  # foo twice, and bar
+
+
 # -- vsfs-trace ----------------------------------------------------------------
 
 
