@@ -16,6 +16,7 @@ from vsfs.device import Kind, MemoryDevice, RecordingDevice
 from vsfs.timeline import FIGURES, accesses_of, compare, timeline_of
 from vsfs.trace import Event, Part, Recorder, Trace, totals_of
 from vsfs.trace_json import BadTrace, lines_of, read_trace
+from vsfs.trace_log import clean_copy
 from vsfs.trace_replay import cold_totals
 from vsfs.traced import TracedVolume
 
@@ -127,6 +128,18 @@ def test_without_a_whole_log_nothing_is_compared(monkeypatch: pytest.MonkeyPatch
     assert isinstance(fs.volume, TracedVolume)
     book_reads(fs)
     assert cold_totals(fs.volume.call_log) is None
+
+
+def test_a_copy_is_as_an_unmount_would_leave_it_now() -> None:
+    """Also of a cold volume, whose counts are old until then, and while files are open."""
+    for cold in (False, True):
+        device = book_image(with_bar=False)
+        fs, _ = traced(device, cold=cold)
+        book_writes(fs)
+        fs.sync()
+        copy = clean_copy(fs.volume, device)
+        assert copy is not None
+        assert walk(copy).findings == []
 
 
 def test_close_and_dup_of_a_cold_volume_need_no_disk() -> None:

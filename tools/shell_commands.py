@@ -46,6 +46,10 @@ class Trouble(Exception):
     """What went wrong, as a sentence."""
 
 
+#: Runs commands in a shell of their own on another filesystem; returns the exit status.
+Play = Callable[[vsfs.FileSystem, str], int]
+
+
 class Run(Protocol):
     """What a command does."""
 
@@ -102,6 +106,7 @@ class Session:
     fs: vsfs.FileSystem
     image: str
     groups: list[Group]
+    play: Play
     opened: dict[int, str] = field(default_factory=dict)
     last_call: Call | None = None
     recorder: Recorder | None = None

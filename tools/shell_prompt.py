@@ -18,6 +18,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
+from vsfs.what_if import AXES
+
 from .inspect_output import safe
 from .messages import fail
 from .shell_commands import Session
@@ -26,7 +28,13 @@ from .shell_strace import open_flags
 from .shell_words import BadLine, Unfinished, parse
 
 #: Commands whose words are no paths, and what they can be.
-_FIXED_WORDS: Final = {"strace": ("on", "off"), "as": (), "close": (), "dup": ()}
+_FIXED_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "strace": ("on", "off"),
+    "what-if": tuple(AXES),
+    "as": (),
+    "close": (),
+    "dup": (),
+}
 _ENDS_A_WORD: Final = " \t;>"
 
 

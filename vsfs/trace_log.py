@@ -6,17 +6,16 @@ volume, to tell what memory has saved.  Of what is written only the size is kept
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from vsfs.device import BlockDevice
 from vsfs.layout import (
     FEATURE_INCOMPAT_RECOVER,
     STATE_CLEAN,
     SUPERBLOCK_SIZE,
-    Superblock,
     encode_superblock,
 )
-from vsfs.openfiles import OpenFileTable
+from vsfs.mounting import Mounted
 
 #: A larger image is not kept in memory, and more calls are not.
 MOST_BYTES: Final = 64 << 20
@@ -40,12 +39,23 @@ class Step(NamedTuple):
     ended: Ended
 
 
-class _Recorded(Protocol):
-    """What a log needs of a volume."""
+def clean_copy(volume: Mounted, device: BlockDevice) -> bytes | None:
+    """The image of a volume on `device` that has just been synced, as if it were unmounted.
 
-    superblock: Superblock
-    files: OpenFileTable
-    read_only: bool
+    None for an image that is too large, and for one that is only read as if it were
+    replayed.
+    """
+    must_replay = volume.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
+    if device.size > MOST_BYTES or (volume.read_only and must_replay):
+        return None
+    statistics = volume.statistics()
+    clean = volume.superblock._replace(
+        free_block_count=statistics.free_blocks,  # a cold volume's are old until its unmount
+        free_inode_count=statistics.free_inodes,
+        state=STATE_CLEAN,
+        feature_incompat=volume.superblock.feature_incompat & ~FEATURE_INCOMPAT_RECOVER,
+    )
+    return encode_superblock(clean) + device.read(0, device.size)[SUPERBLOCK_SIZE:]
 
 
 class CallLog:
@@ -60,20 +70,14 @@ class CallLog:
         self.is_whole = True
 
     @classmethod
-    def of(cls, volume: _Recorded, device: BlockDevice) -> CallLog | None:
+    def of(cls, volume: Mounted, device: BlockDevice) -> CallLog | None:
         """A log of a volume on `device` that has just been synced.
 
-        None for an image that is too large, while files are open (the calls could
-        not go on with them), and for one that is only read as if it were replayed.
+        None while files are open (the calls could not go on with them), and where
+        there is no :func:`clean_copy`.
         """
-        must_replay = volume.superblock.feature_incompat & FEATURE_INCOMPAT_RECOVER
-        if device.size > MOST_BYTES or len(volume.files) or (volume.read_only and must_replay):
-            return None
-        clean = volume.superblock._replace(
-            state=STATE_CLEAN,
-            feature_incompat=volume.superblock.feature_incompat & ~FEATURE_INCOMPAT_RECOVER,
-        )
-        return cls(encode_superblock(clean) + device.read(0, device.size)[SUPERBLOCK_SIZE:])
+        image = None if len(volume.files) else clean_copy(volume, device)
+        return None if image is None else cls(image)
 
     def add(
         self, call: int, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], ended: Ended

@@ -193,6 +193,14 @@ timeline
 """,
     ),
 }
+#: What is compared on the image with /foo/bar.
+WHAT_IFS: Final[dict[str, str]] = {
+    "what-if atime": "what-if atime write=through 'cat /foo/bar; cat /foo/bar'\n",
+    "what-if writes": "what-if cache write journal "
+    "'mkdir /d; echo one > /d/log; echo two >> /d/log; echo three >> /d/log'\n",
+    "what-if depth": "what-if depth cache=none 'open /foo/bar O_RDONLY'\n",
+    "what-if cache": "what-if cache depth=8 'cat /foo/bar; cat /foo/bar'\n",
+}
 PICTURES: Final = {"timeline-40.3.svg": "figure 40.3", "timeline-40.4.svg": "figure 40.4"}
 
 
@@ -235,7 +243,6 @@ def timelines() -> dict[str, tuple[str, str]]:
     with mock.patch.dict(os.environ, {"COLUMNS": "100"}):
         for name, (with_bar, cold, typed) in TIMELINES.items():
             fs, _ = traced(book_image(with_bar=with_bar), cold=cold)
-            fs.process.table.observers.clear()  # the shell brings its own
             session = new_session(fs, "disk.img")
             shown = play(session, typed.replace("%(block)s", "bar." * 1024))
             shown = re.sub(r"^(.{60}).{41,}$", r"\1...", shown, flags=re.MULTILINE)
@@ -245,9 +252,18 @@ def timelines() -> dict[str, tuple[str, str]]:
     return played
 
 
+@functools.cache
+def what_ifs() -> dict[str, str]:
+    """Every comparison as it is in the document."""
+    fs, _ = traced(book_image(with_bar=True))
+    session = new_session(fs, "disk.img")
+    return {name: f"```console\n{play(session, typed)}```\n" for name, typed in WHAT_IFS.items()}
+
+
 PARTS: Final[Parts] = {
     **{name: (lambda name=name: sessions()[name]) for name in SESSIONS},  # type: ignore[misc]
     **{name: (lambda name=name: timelines()[name][0]) for name in TIMELINES},  # type: ignore[misc]
+    **{name: (lambda name=name: what_ifs()[name]) for name in WHAT_IFS},  # type: ignore[misc]
 }
 
 

@@ -156,6 +156,21 @@ def test_by_block_the_columns_are_numbers_and_the_comparison_is_the_same(
         ("trace up", "trace: 'up' is neither on nor off; usage: trace on|off", 2),
         ("trace on; timeline --compare 1", "timeline: argument --compare: invalid choice", 2),
         ("trace on; timeline --svg /none/x", "timeline: /none/x: No such file or directory", 1),
+        ("what-if ", "what-if: too few arguments; usage: what-if ", 2),
+        (
+            "what-if cache",
+            "what-if: 'cache' is a setting; put the commands behind it, in quotes",
+            2,
+        ),
+        (
+            "what-if x ls",
+            "what-if: 'x' is no setting; there are atime, cache, write, journal, depth",
+            2,
+        ),
+        ("what-if cache=huge ls", "what-if: 'huge' is not a value of cache: large, small, none", 2),
+        ("what-if 'cat /none'", "cat: /none: No such file or directory", 1),
+        ("what-if 'trace on'", "vsfs-shell: trace: command not found", 1),
+        ("what-if 'what-if ls'", "vsfs-shell: what-if: command not found", 1),
     ],
 )
 def test_the_shell_refuses_with_a_sentence(
@@ -168,6 +183,50 @@ def test_the_shell_refuses_with_a_sentence(
 def test_a_relative_path_is_opened_with_no_access_of_the_shells_own(image: Path, run: Ran) -> None:
     out, _ = run(shell, "--cold", image, "-c", "cd /foo; trace on; open bar O_RDONLY; timeline")
     assert "3 reads, 0 writes, 0 barriers" == out.splitlines()[-1]  # foo twice, and bar
+
+
+# -- what-if -------------------------------------------------------------------
+
+
+def test_what_if_has_a_row_for_each_setting_and_leaves_the_image_alone(
+    image: Path, run: Ran
+) -> None:
+    before = image.read_bytes()
+    out, err = run(
+        shell, "-r", image, "-c", "cd /foo; what-if cache=none depth=2,3 'cat bar > /new'"
+    )
+    base, _, titles, *rows = out.splitlines()[:6]
+    assert base == "base: atime=relatime cache=none write=through journal=off depth=1"
+    assert ["setting", "reads", "writes", "barriers"] == titles.split()[:4]
+    assert ["base", "depth=2", "depth=3"] == [row.split()[0] for row in rows]
+    first, second, third = (int(row.split()[1]) for row in rows)
+    assert (first + 2, first + 4) == (second, third)  # of /new; bar is found from /foo
+    assert ("", before) == (err, image.read_bytes())
+
+
+def test_what_if_as_json_has_the_numbers_of_the_table(image: Path, run: Ran) -> None:
+    out, _ = run(shell, image, "-c", "what-if --json atime=noatime cache 'cat /foo/bar'")
+    rows = json.loads(out)
+    assert ["large", "small", "none"] == [row["setting"]["cache"] for row in rows]
+    for row in rows:
+        assert row["blocks_read"] == sum(count["read"] for count in row["blocks"].values())
+        assert 0 == row["writes"]
+
+
+def test_what_if_without_a_setting_tries_all_that_there_are(image: Path, run: Ran) -> None:
+    out, _ = run(shell, image, "-c", "what-if 'mkdir /d'; what-if depth=8 'mkdir /d'")
+    settings = [line.split()[0] for line in out.splitlines() if "=" in line.split("  ")[0]]
+    assert {"atime=noatime", "cache=small", "journal=on", "depth=8"} <= set(settings)
+    assert 1 == settings.count("depth=8")
+
+
+def test_a_setting_that_cannot_be_is_told_below_the_table(image: Path, run: Ran) -> None:
+    with vsfs.FileSystem.open(image) as fs:
+        fd = fs.open("/full", os.O_WRONLY | os.O_CREAT)
+        while fs.statvfs("/").f_bfree > 3:
+            fs.write(fd, bytes(4096))
+    out, _ = run(shell, image, "-c", "what-if journal depth=2 'ls /'")
+    assert out.splitlines()[-1].startswith("no journal=on: a journal of 16 blocks takes")
 
 
 # -- vsfs-trace ----------------------------------------------------------------
