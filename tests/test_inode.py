@@ -68,6 +68,16 @@ def test_rollback_takes_a_change_back(layers: Layers) -> None:
     assert on_disk(layers, inode.ino).record == before
 
 
+def test_rollback_leaves_no_inode_to_be_written(layers: Layers) -> None:
+    """Its block is not expected any more, and the journal may have no room for it."""
+    inode = layers.new_file()
+    layers.cache.commit()
+    with layers.undone():
+        layers.inodes.modify(inode)
+    layers.inodes.capacity = 0
+    assert not layers.inodes.is_overdue
+
+
 def test_rollback_takes_a_new_inode_back(layers: Layers) -> None:
     free = layers.inode_bitmap.available
     with layers.undone():

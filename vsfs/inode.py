@@ -239,7 +239,10 @@ class InodeTable:
         if inode.saved_in != cache.operation:
             inode.saved_in = cache.operation
             cache.undo(partial(inode.restore, inode.state))
-        self._dirty[inode.ino] = inode
+        if inode.ino not in self._dirty:
+            self._dirty[inode.ino] = inode
+            # its block is no longer expected either, and may not fit into the journal
+            cache.undo(partial(self._dirty.pop, inode.ino, None))
 
     def allocate(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
         """A new inode with a link count of 0, written at the next commit.
