@@ -324,7 +324,9 @@ def test_a_signal_ends_the_command_and_unmounts(
 ) -> None:
     need_fuse()
     ready = tmp_path / "ready"
-    command = [sys.executable, "-m", "vsfs_tools.trace", str(image), "--"]
+    # what a shell starts in the background, as some do with tests, ignores SIGINT
+    heard = ["env", "--default-signal=INT,TERM"]
+    command = [*heard, sys.executable, "-m", "vsfs_tools.trace", str(image), "--"]
     script = f"touch made; touch {ready}; exec sleep 100"
     with subprocess.Popen(
         [*command, "sh", "-c", script], stderr=subprocess.PIPE, start_new_session=True
