@@ -193,7 +193,7 @@ class Floor(llfuse.Operations):  # type: ignore[misc]
 def main(mount_point: str) -> None:
     """Mount, and serve until unmounted."""
     assert llfuse.ROOT_INODE == ROOT_INO
-    options = {"fsname=floor", "big_writes", "default_permissions"}
+    options = {"fsname=floor", "big_writes"}
     llfuse.init(Floor(), mount_point, options)
     try:
         llfuse.main(workers=1)

@@ -439,7 +439,7 @@ def test_the_first_block_goes_where_it_was_asked_for() -> None:
     inode, other = layers.new_file(), layers.new_file()
     goal = layers.geometry.data_start + 200
     for file in (inode, other):
-        layers.blockmap.place_near(file, goal)
+        file.goal = goal
         allocate(layers, file, 0, 3)
     assert owned(layers, inode) == [goal, goal + 1, goal + 2]
     assert owned(layers, other) == [goal + 3, goal + 4, goal + 5]
@@ -449,18 +449,9 @@ def test_the_first_indirect_block_goes_there_too() -> None:
     layers = Layers()
     inode = layers.new_file()
     goal = layers.geometry.data_start + 200
-    layers.blockmap.place_near(inode, goal)
+    inode.goal = goal
     allocate(layers, inode, DOUBLE, 2)
     assert owned(layers, inode) == list(range(goal, goal + 4))
-
-
-def test_places_of_many_files_do_not_stay_in_memory() -> None:
-    layers = Layers()
-    inode = layers.new_file()
-    for ino in range(10_000):
-        inode.ino = ino
-        layers.blockmap.place_near(inode, 100)
-    assert len(layers.blockmap._first_goals) <= 4096
 
 
 def test_a_file_that_is_rewritten_again_and_again_stays_where_it_is() -> None:
@@ -481,7 +472,7 @@ def test_a_block_in_a_hole_goes_behind_its_neighbour_or_their_indirect_block() -
     layers = Layers()
     inode = layers.new_file()
     goal = layers.geometry.data_start + 200
-    layers.blockmap.place_near(inode, goal)
+    inode.goal = goal
     for file_block in (0, 7, SINGLE + 50, SINGLE + 60, SINGLE + 30):
         allocate(layers, inode, file_block, 1)
         allocate(layers, layers.new_file(), 0, 1)  # elsewhere

@@ -153,14 +153,14 @@ def test_a_flipped_bit_is_damage(layers: Layers) -> None:
 
 def test_trim_forgets_the_oldest_that_are_neither_open_nor_changed(layers: Layers) -> None:
     files = [layers.new_file() for _ in range(10)]
-    layers.cache.commit()
     layers.inodes.capacity = 4
+    layers.cache.commit()
     files[0].open_count = 1
     with layers.operation():
         layers.inodes.modify(files[1])
-    assert layers.inodes.crowded
+    assert layers.inodes.is_crowded
     layers.inodes.trim()
-    assert not layers.inodes.crowded
+    assert not layers.inodes.is_crowded
     assert layers.inodes.get(files[0].ino) is files[0]
     assert layers.inodes.get(files[1].ino) is files[1]
     assert layers.inodes.get(files[2].ino) is not files[2]

@@ -144,9 +144,8 @@ def test_anything_else_becomes_eio_and_a_line_in_the_log(
     assert "readlink failed" in caplog.text
 
 
-def test_the_kernel_is_told_not_to_ask_for_flush_and_access(adapter: Any) -> None:
+def test_the_kernel_is_told_not_to_ask_for_flush(adapter: Any) -> None:
     assert refusal(adapter.flush, 1) == errno.ENOSYS
-    assert refusal(adapter.access, ROOT, os.R_OK, ALICE) == errno.ENOSYS
 
 
 # -- what the kernel knows -------------------------------------------------------

@@ -641,7 +641,7 @@ def test_many_inodes_do_not_stay_in_memory(make_fs: Callable[..., vsfs.FileSyste
         assert get(fs, f"/{number}") == b"%d" % number
         assert fs.stat(f"/{number}").st_nlink == 1
     fs.volume.inode(ROOT_INO)
-    assert not fs.volume.inodes.crowded
+    assert not fs.volume.inodes.is_crowded
 
 
 def test_names_of_many_directories_do_not_stay_in_memory(
@@ -792,3 +792,55 @@ def test_a_directory_that_grows_among_its_files_doubles_in_place(
     runs = fs.volume.blockmap.runs(root, 0, root.size // 512)
     assert sum(run.count for run in runs) > 100
     assert len(runs) < 20
+
+
+# -- inodes that somebody knows ------------------------------------------------------
+
+
+def test_an_inode_without_names_stays_while_it_is_known(
+    make_fs: Callable[..., vsfs.FileSystem],
+) -> None:
+    fs = make_fs()
+    volume = fs.volume
+    free = volume.statistics()
+    put(fs, "/a", b"x" * 5000)
+    ino = fs.stat("/a").st_ino
+    volume.known = {ino}
+    fs.unlink("/a")
+    volume.sync()
+    assert volume.held.keys() == {ino}
+    assert volume.inode(ino).nlink == 0
+    volume.let_go(ino)
+    assert volume.statistics() == free
+    assert not volume.held
+
+
+def test_a_known_inode_that_was_open_stays_at_its_last_close(
+    make_fs: Callable[..., vsfs.FileSystem],
+) -> None:
+    fs = make_fs()
+    fd = fs.open("/a", os.O_CREAT | os.O_RDWR)
+    ino = fs.fstat(fd).st_ino
+    fs.volume.known = {ino}
+    fs.unlink("/a")
+    assert not fs.volume.held
+    fs.close(fd)
+    assert fs.volume.held.keys() == {ino}
+    fs.volume.close()
+    assert not fs.volume.held
+
+
+def test_an_unlink_that_fails_holds_nothing(make_fs: Callable[..., vsfs.FileSystem]) -> None:
+    fs = make_fs()
+    put(fs, "/a", b"x")
+    inode = fs.volume.lookup(ROOT_INO, b"a")
+    fs.volume.known = {inode.ino}
+    with pytest.raises(ValueError, match="after it"), fs.volume.lock:
+        fs.volume.cache.begin()
+        try:
+            fs.volume._drop_link(inode, 0)
+            raise ValueError("after it")
+        except ValueError:
+            fs.volume.cache.rollback()
+            raise
+    assert (inode.nlink, inode.open_count, fs.volume.held) == (1, 0, {})

@@ -53,7 +53,7 @@ class Options:
     sync: bool = False
     commit_interval: float = COMMIT_INTERVAL
     atime: str = "relatime"
-    default_permissions: bool = True
+    default_permissions: bool | None = None  # the adapter's choice
     binding: str | None = None
     trace: str | None = None
     cold: bool = False
@@ -102,8 +102,8 @@ class Options:
     def for_libfuse(self, *, read_only: bool) -> dict[str, Any]:
         """The part that libfuse gets."""
         chosen: dict[str, Any] = dict.fromkeys(self.kernel, True)
-        if self.default_permissions:
-            chosen["default_permissions"] = True
+        if self.default_permissions is not None:
+            chosen["default_permissions"] = self.default_permissions
         if read_only:
             chosen["ro"] = True
         return chosen
@@ -141,8 +141,8 @@ options for -o, separated by commas:
   noatime              never update access times
   strictatime          update access times at each access
   allow_other          let other users in, too
-  default_permissions  the kernel checks permissions (default; with fusepy it need not
-                       where only root gets in, and root may do all;
+  default_permissions  the kernel checks permissions (default, but for root's mount
+                       without allow_other, where only root gets in, who may do all;
                        no_default_permissions: whoever gets in may do all)
   nosuid nodev noexec  as in mount(8)
   trace=FILE           write to FILE which call reads and writes which blocks, as JSON

@@ -26,7 +26,7 @@ from vsfs.buffer import Buffer, BufferCache
 from vsfs.device import Kind
 from vsfs.errors import Corrupt, NoSpace
 from vsfs.inode import Inode
-from vsfs.layout import DIRECT_POINTERS, INDIRECT_LEVELS, get_pointers, put_pointers
+from vsfs.layout import DIRECT_POINTERS, INDIRECT_LEVELS, POINTER_SIZE, get_pointers, put_pointers
 
 #: A file of so many blocks that must go on elsewhere skips ahead by its length ...
 _GROWING: Final = 16
@@ -34,8 +34,7 @@ _GROWING: Final = 16
 _MOST_AHEAD: Final = 8 * 1024 * 1024
 #: Pointers before a hole that are searched for a neighbour.
 _LOOK_BACK: Final = 16
-#: Files without blocks whose place is remembered.
-_PLACES: Final = 4096
+_DATA: Final = Kind.DATA  # to ask an enum for it takes as long as a call
 
 
 @dataclass(slots=True)
@@ -79,8 +78,6 @@ class BlockMap:
         self._cache = cache
         self._geometry = cache.geometry
         self._most_ahead = max(_MOST_AHEAD // cache.geometry.block_size, _GROWING)
-        #: Where the first block of a file without blocks should go, by inode number.
-        self._first_goals: dict[int, int] = {}
 
     # -- finding --------------------------------------------------------------
 
@@ -89,6 +86,8 @@ class BlockMap:
 
         Raises Corrupt (EUCLEAN) for a pointer that leaves the data region.
         """
+        if count == 1 and first < DIRECT_POINTERS:  # the commonest, and the short way
+            return [Run(inode.pointers[first], 1)]
         found: list[Run] = []
         while count:
             leaf = self._leaf(inode, first)
@@ -163,7 +162,7 @@ class BlockMap:
                 raise Corrupt(
                     f"pointer {index} of an indirect block of inode {inode.ino}",
                     leaf.buffer.block_no,
-                    index * 4,
+                    index * POINTER_SIZE,
                     str(pointer),
                     f"0 or a block from {start} to {end - 1}",
                 )
@@ -177,6 +176,8 @@ class BlockMap:
         When space runs out, the runs cover only the first blocks; raises NoSpace
         (ENOSPC) if not even one is there.
         """
+        if count == 1 and first < DIRECT_POINTERS:  # the commonest, and the short way
+            return [self._allocate_direct(inode, first)]
         found: list[Run] = []
         end = first + count
         place: _Place | None = None  # found out when it is needed
@@ -201,15 +202,14 @@ class BlockMap:
                 raise
         return found
 
-    def place_near(self, inode: Inode, block: int) -> None:
-        """Have the first block of `inode`, which has none, allocated at or after `block`.
-
-        Known in memory only, and of so many files.
-        """
-        goals = self._first_goals
-        if len(goals) >= _PLACES:
-            del goals[next(iter(goals))]
-        goals[inode.ino] = block
+    def _allocate_direct(self, inode: Inode, file_block: int) -> Run:
+        """What :meth:`allocate` does for one block that the inode itself points to."""
+        block = inode.pointers[file_block]
+        if block:
+            return Run(block, 1)
+        block, _ = self._take(inode, self._place(inode, file_block, 1), 1)
+        inode.pointers[file_block] = block
+        return Run(block, 1, fresh=True)
 
     def _place(self, inode: Inode, file_block: int, count: int) -> _Place:
         """Where `count` blocks from `file_block` on are best.
@@ -226,7 +226,7 @@ class BlockMap:
                     return _Place(block + 1, count, follows=True)
                 block = self._neighbour(inode, leaf)
         block = block or max(inode.pointers)
-        goal = block + 1 if block else self._first_goals.get(inode.ino)
+        goal = block + 1 if block else inode.goal or None
         return _Place(goal, count, follows=False)
 
     def _neighbour(self, inode: Inode, leaf: _Leaf) -> int:
@@ -284,7 +284,7 @@ class BlockMap:
             if not block:
                 self.bitmap.require(missing)
                 block = self._new_indirect(inode, place)
-                self._cache.modify(buffer)
+                self._cache.modify(buffer, index * POINTER_SIZE, (index + 1) * POINTER_SIZE)
                 put_pointers(buffer.data, index, (block,))
 
     def _new_indirect(self, inode: Inode, place: _Place) -> int:
@@ -319,7 +319,8 @@ class BlockMap:
         if leaf.buffer is None:
             inode.pointers[index : index + len(blocks)] = blocks
         else:
-            self._cache.modify(leaf.buffer)
+            end = index + len(blocks)
+            self._cache.modify(leaf.buffer, index * POINTER_SIZE, end * POINTER_SIZE)
             put_pointers(leaf.buffer.data, index, tuple(blocks))
 
     # -- freeing --------------------------------------------------------------
@@ -329,9 +330,9 @@ class BlockMap:
 
         Pointers to them become 0, and indirect blocks without use are freed.
         """
-        if keep == 0 and inode.pointers[0] and inode.ino not in self._first_goals:
+        if keep == 0 and not inode.goal:
             # the first place, not the last: a file that is often rewritten would wander off
-            self.place_near(inode, inode.pointers[0])
+            inode.goal = inode.pointers[0]
         for index in range(keep, DIRECT_POINTERS):
             if inode.pointers[index]:
                 self._release(inode, Kind.DATA, Run(inode.pointers[index], 1))
@@ -406,10 +407,19 @@ class BlockMap:
         The pointers stay as they are, so that a deleted file can be looked at,
         and so that a crash before the commit finds the file whole.
         """
-        for role, run in list(self.all_runs(inode)):
+        for role, run in self._owned(inode):
             for block in _metadata_blocks(inode, role, run):
                 self._cache.forget_after_commit(block)
             self.bitmap.free(run.block, run.count)
+
+    def _owned(self, inode: Inode) -> list[tuple[Kind, Run]]:
+        """All of :meth:`all_runs`; quicker where there are no indirect blocks."""
+        if inode.attribute_block or any(inode.pointers[DIRECT_POINTERS:]):
+            return list(self.all_runs(inode))
+        runs = [run for run in _runs_of(inode.pointers[:DIRECT_POINTERS]) if run.block]
+        if sum([run.count for run in runs]) > inode.blocks:
+            raise self._too_many(inode)
+        return [(_DATA, run) for run in runs]
 
     def all_runs(self, inode: Inode) -> Iterator[tuple[Kind, Run]]:
         """Every block the inode owns, holes left out: (what it holds, run).
@@ -456,7 +466,7 @@ class BlockMap:
 
 def _metadata_blocks(inode: Inode, role: Kind, run: Run) -> range:
     """The blocks of a run that the buffer cache may hold."""
-    is_metadata = role != Kind.DATA or inode.is_directory
+    is_metadata = role != _DATA or inode.is_directory
     return range(run.block, run.block + run.count if is_metadata else run.block)
 
 
@@ -484,8 +494,8 @@ def pointer_path(file_block: int, per_block: int) -> tuple[int, tuple[int, ...]]
 
 def _leading_zeroes(pointers: bytearray, index: int) -> int:
     """How many pointers of an indirect block are 0 in a row, from `index` on."""
-    rest = pointers[index * 4 :]
-    return (len(rest) - len(rest.lstrip(b"\0"))) // 4
+    rest = pointers[index * POINTER_SIZE :]
+    return (len(rest) - len(rest.lstrip(b"\0"))) // POINTER_SIZE
 
 
 def _runs_of(pointers: Sequence[int]) -> list[Run]:

@@ -63,7 +63,7 @@ class Buffer:
         self.ino = ino  # the inode it belongs to; 0 where many share it
         self.dirty = False
         self.fresh = False  # allocated in this transaction: nothing on disk points to it
-        self.saved_in = 0  # number of the operation that can undo its changes
+        self.saved_in = 0  # number of the operation that can undo all changes of it
 
 
 def _claimed_twice(buffer: Buffer, kind: Kind) -> Corrupt:
@@ -103,6 +103,8 @@ class BufferCache:
         self._blocks: OrderedDict[int, Buffer] = OrderedDict()
         self._dirty: dict[int, Buffer] = {}
         self._undo: list[Callable[[], object]] = []
+        #: Has an action called if the running operation is rolled back.
+        self.undo: Callable[[Callable[[], object]], None] = self._undo.append
         self._touched = False
         self._unflushed_data = False
         self._gaining: set[int] = set()
@@ -150,36 +152,38 @@ class BufferCache:
         buffer.dirty = buffer.fresh = True
         buffer.saved_in = self.operation
         self._blocks[block_no] = self._dirty[block_no] = buffer
-        self._touched = True
         self._undo.append(lambda: self._remove(block_no))
         return buffer
 
-    def modify(self, buffer: Buffer) -> None:
-        """Announce a change of `buffer.data` in the running operation.
+    def modify(self, buffer: Buffer, start: int = 0, end: int | None = None) -> None:
+        """Announce a change of the bytes `start` to `end` of a buffer in the running operation.
 
+        Of all of them if not told, but only these are kept for undoing, and to keep all
+        for each bit that changes would take longer than the rest of an operation.
         Raises TransactionFull if no more blocks fit into the transaction.
         """
-        if not buffer.dirty:
+        was_dirty = buffer.dirty
+        if not was_dirty:
             self._require_room(buffer.block_no)
-        if buffer.saved_in != self.operation:
-            buffer.saved_in = self.operation
-            before = bytes(buffer.data)
-            self._undo.append(lambda: buffer.data.__setitem__(slice(None), before))
-        if not buffer.dirty:
+        if buffer.saved_in != self.operation and not self._committing:
+            if end is None:
+                buffer.saved_in = self.operation
+            before = buffer.data[start:end]
+            self._undo.append(lambda: buffer.data.__setitem__(slice(start, end), before))
+        if not was_dirty:
             buffer.dirty = True
             self._dirty[buffer.block_no] = buffer
             self._undo.append(lambda: self._cleanse(buffer))
             # it may have been dropped since it was read; never replaced, though
             kept = self._blocks.setdefault(buffer.block_no, buffer)
             assert kept is buffer
-        self._touched = True
 
     def expect(self, block_no: int) -> None:
         """Announce that a `prepare` hook will change `block_no`, for an object in memory.
 
         Raises TransactionFull as :meth:`modify`.
         """
-        if block_no not in self._expected:
+        if self.limit is not None and block_no not in self._expected:
             self._require_room(block_no)
             self._expected.add(block_no)
             self._undo.append(lambda: self._expected.discard(block_no))
@@ -270,7 +274,9 @@ class BufferCache:
 
     def end(self) -> None:
         """The operation succeeded; it will be durable at the next commit."""
-        self._undo.clear()
+        if self._undo:
+            self._touched = True
+            self._undo.clear()
         if len(self._dirty) > _MAX_DIRTY:
             self.commit()
 
@@ -278,11 +284,6 @@ class BufferCache:
         """The operation failed: put back everything that it changed."""
         while self._undo:
             self._undo.pop()()
-
-    def undo(self, action: Callable[[], object]) -> None:
-        """Have `action` called if the running operation is rolled back."""
-        self._undo.append(action)
-        self._touched = True
 
     def data_written(self) -> None:
         """File data went to the device; the next commit makes it durable first."""

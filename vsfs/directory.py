@@ -16,7 +16,8 @@ not search.  The blocks in the buffer cache stay the truth.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from vsfs.blockmap import BlockMap, pointer_path
 from vsfs.buffer import Buffer, BufferCache
@@ -24,23 +25,24 @@ from vsfs.device import Kind
 from vsfs.errors import Corrupt, TransactionFull
 from vsfs.inode import Inode
 from vsfs.layout import (
+    DIRECTORY_TYPE,
+    DOT_SIZE,
     SECTOR_SIZE,
-    DirectoryRecord,
     empty_directory_block,
     first_directory_block,
     has_record,
-    put_record,
+    put_record_behind,
     put_record_ino,
-    put_record_length,
     put_record_type,
-    record_length,
+    record_ino,
     record_size,
-    record_slack,
     records,
+    take_out_record,
 )
 
 #: The smallest record: a name of one to four bytes.
 _MIN_RECORD: Final = record_size(1)
+_DIRECTORY: Final = Kind.DIRECTORY  # to ask an enum for it takes as long as a call
 #: Sectors with some room that are tried before the directory grows by a block.
 _TRIES: Final = 8
 
@@ -54,22 +56,17 @@ _ROOM_FOR_THE_REST: Final = 6
 _MOST_LEFT: Final = 256
 
 
-class Entry(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Entry:
     """What a name stands for, and where its record is.
 
-    `offset` is the record's byte offset in the directory file.
+    `offset` is the record's byte offset in the directory file.  (Not a named tuple:
+    to make one takes three times as long, and every new name makes one.)
     """
 
     ino: int
     file_type: int
     offset: int
-
-
-class _Room(NamedTuple):
-    """The largest slack of a sector: the record that has it, and its bytes."""
-
-    offset: int
-    slack: int
 
 
 class Directory:
@@ -88,7 +85,8 @@ class Directory:
         self._block_size = cache.geometry.block_size
         self._blocks: list[int] = []  # disk block of each file block
         self._live: list[int] = []  # names in each file block
-        self._room: dict[int, _Room] = {}  # sector -> room that is known
+        #: Sector -> its largest slack that is known: the record that has it, its bytes.
+        self._room: dict[int, tuple[int, int]] = {}
         self._recount: dict[int, None] = {}  # sectors that may have more than known
         self._hint = 0  # the sector that took the last new name
         self._invalid_after = 0  # the operation whose rollback drops this index
@@ -158,6 +156,8 @@ class Directory:
 
     def _index_block(self, file_block: int) -> None:
         buffer = self._buffer(file_block)
+        if file_block == 0 and self._index_as_created(buffer.data):
+            return
         start = file_block * self._block_size
         live = 0
         for record in records(buffer.data, buffer.block_no):
@@ -177,8 +177,21 @@ class Directory:
             self._offer_room(start + record.offset, record.slack)
         self._live.append(live)
 
+    def _index_as_created(self, data: bytearray) -> bool:
+        """Index a first block without names, as it is for the first name of most directories."""
+        ino, parent = self.inode.ino, record_ino(data, DOT_SIZE)
+        if data != first_directory_block(self._block_size, ino, parent):
+            return False
+        self.entries[b"."] = Entry(ino, DIRECTORY_TYPE, 0)
+        self.entries[b".."] = Entry(parent, DIRECTORY_TYPE, DOT_SIZE)
+        self._offer_room(DOT_SIZE, SECTOR_SIZE - DOT_SIZE - record_size(2))
+        for offset in range(SECTOR_SIZE, self._block_size, SECTOR_SIZE):
+            self._room[offset // SECTOR_SIZE] = offset, SECTOR_SIZE
+        self._live.append(2)
+        return True
+
     def _buffer(self, file_block: int) -> Buffer:
-        return self._cache.read(self._blocks[file_block], Kind.DIRECTORY, self.inode.ino)
+        return self._cache.read(self._blocks[file_block], _DIRECTORY, self.inode.ino)
 
     def __len__(self) -> int:
         """Names in it, with `.` and `..`."""
@@ -212,9 +225,11 @@ class Directory:
         Raises NoSpace (ENOSPC).
         """
         needed = record_size(len(name))
-        for sector in (self._hint, self._hint + 1):
-            if self._has_room(sector, needed):
-                return sector
+        room = self._room.get(self._hint)
+        if room is not None and room[1] >= needed:  # nearly always
+            return self._hint
+        if self._has_room(self._hint + 1, needed):
+            return self._hint + 1
         for _ in range(min(_TRIES, len(self._room))):
             sector = next(iter(self._room))
             if self._has_room(sector, needed):
@@ -239,17 +254,17 @@ class Directory:
         """Split the record with the most slack in `sector`; the new one gets it."""
         offset, slack = self._room.pop(sector)
         file_block, at = divmod(offset, self._block_size)
-        buffer = self._modify(file_block)
-        if record_slack(buffer.data, at) != slack:
+        buffer = self._modify(file_block, at)
+        put = put_record_behind(buffer.data, at, slack, ino, file_type, name)
+        if put is None:
             raise self._changed_elsewhere(buffer, at)
-        used = record_length(buffer.data, at) - slack
-        if used:
-            put_record_length(buffer.data, at, used)
-        put_record(buffer.data, at + used, DirectoryRecord(at + used, ino, slack, file_type, name))
-        self.entries[name] = Entry(ino, file_type, offset + used)
+        offset += put - at
+        self.entries[name] = Entry(ino, file_type, offset)
         self._live[file_block] += 1
         self._hint = sector
-        self._offer_room(offset + used, slack - record_size(len(name)))
+        slack -= record_size(len(name))
+        if slack >= _MIN_RECORD:
+            self._room[sector] = offset, slack
 
     def remove(self, name: bytes) -> None:
         """Take out an existing name; empty blocks at the end are given back."""
@@ -261,44 +276,47 @@ class Directory:
 
         Raises NoSpace (ENOSPC), or CommitNeeded as :meth:`BufferCache.order`.
         """
-        ino, file_type, offset = self.entries[old]
+        entry = self.entries[old]
+        offset = entry.offset
         old_block = self._blocks[offset // self._block_size]
         self._take_out(old)
         self._hint = offset // SECTOR_SIZE
         sector = self.find_room(new)
         self._cache.order(self.block_of_sector(sector), old_block)
-        self._put(sector, new, ino, file_type)
+        self._put(sector, new, entry.ino, entry.file_type)
 
     def _take_out(self, name: bytes) -> None:
-        offset = self.entries[name].offset
-        file_block, at = divmod(offset, self._block_size)
-        buffer = self._modify(file_block)
-        self._require_there(buffer, at, name)
+        entry = self.entries[name]
+        file_block, at = divmod(entry.offset, self._block_size)
+        buffer = self._modify(file_block, at)
+        gap = take_out_record(buffer.data, at, entry.ino, name)
+        if gap is None:
+            raise self._changed_elsewhere(buffer, at)
         del self.entries[name]
-        length = record_length(buffer.data, at)
-        previous = self._record_before(buffer, at)
-        if previous is None:
-            put_record_ino(buffer.data, at, 0)
-            self._offer_room(offset, length)
-        else:
-            merged = record_length(buffer.data, previous) + length
-            put_record_length(buffer.data, previous, merged)
-            self._freed_behind(offset - at + previous, merged)
+        start, length, slack = gap
+        start += entry.offset - at
+        sector = start // SECTOR_SIZE
+        known = self._room.get(sector)
+        if known is not None and start <= known[0] < start + length:
+            del self._room[sector]  # that gap is part of the new one
+        self._offer_room(start, slack)
         self._live[file_block] -= 1
 
     def replace(self, name: bytes, ino: int, file_type: int) -> None:
         """Let an existing name stand for another inode."""
         offset = self.entries[name].offset
         file_block, at = divmod(offset, self._block_size)
-        buffer = self._modify(file_block)
+        buffer = self._modify(file_block, at)
         self._require_there(buffer, at, name)
         put_record_ino(buffer.data, at, ino)
         put_record_type(buffer.data, at, file_type)
         self.entries[name] = Entry(ino, file_type, offset)
 
-    def _modify(self, file_block: int) -> Buffer:
+    def _modify(self, file_block: int, at: int) -> Buffer:
+        """The buffer of a block whose sector at byte `at` is about to change."""
         buffer = self._buffer(file_block)
-        self._cache.modify(buffer)
+        start = at - at % SECTOR_SIZE
+        self._cache.modify(buffer, start, start + SECTOR_SIZE)
         if self._invalid_after != self._cache.operation:
             self._invalid_after = self._cache.operation
             self._cache.undo(self._drop_index)
@@ -325,25 +343,11 @@ class Directory:
             "a block that only this directory changes",
         )
 
-    def _record_before(self, buffer: Buffer, at: int) -> int | None:
-        """Offset of the record that precedes the one at `at` in its sector."""
-        offset = at - at % SECTOR_SIZE
-        if offset == at:
-            return None
-        while offset < at:  # at most 42 steps
-            following = offset + record_length(buffer.data, offset)
-            if following == at:
-                return offset
-            if following <= offset:
-                break
-            offset = following
-        raise self._changed_elsewhere(buffer, at)
-
     # -- room -----------------------------------------------------------------
 
     def _has_room(self, sector: int, needed: int) -> bool:
         room = self._room.get(sector)
-        return room is not None and room.slack >= needed
+        return room is not None and room[1] >= needed
 
     def _offer_room(self, offset: int, slack: int) -> None:
         """Note slack behind the record at `offset`, if it is the sector's largest."""
@@ -352,20 +356,11 @@ class Directory:
         sector = offset // SECTOR_SIZE
         known = self._room.get(sector)
         if known is None:
-            self._room[sector] = _Room(offset, slack)
+            self._room[sector] = offset, slack
             return
         self._recount[sector] = None  # there is more than one gap
-        if slack > known.slack:
-            self._room[sector] = _Room(offset, slack)
-
-    def _freed_behind(self, offset: int, length: int) -> None:
-        """The record at `offset` took over the one behind it: `length` bytes now."""
-        sector = offset // SECTOR_SIZE
-        known = self._room.get(sector)
-        if known is not None and offset <= known.offset < offset + length:
-            del self._room[sector]  # that gap is part of the new one
-        file_block, at = divmod(offset, self._block_size)
-        self._offer_room(offset, record_slack(self._buffer(file_block).data, at))
+        if slack > known[1]:
+            self._room[sector] = offset, slack
 
     def _measure(self, sector: int) -> None:
         """Find the largest slack of a sector by looking at its records."""
@@ -385,7 +380,7 @@ class Directory:
         self.inode.size += self._block_size
         self._blocks.append(run.block)
         self._live.append(0)
-        self._modify(file_block)  # a rollback drops this index
+        self._modify(file_block, 0)  # a rollback drops this index
         start = file_block * self._block_size
         for at in range(start, start + self._block_size, SECTOR_SIZE):
             self._offer_room(at, SECTOR_SIZE)

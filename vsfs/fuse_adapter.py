@@ -46,6 +46,8 @@ from vsfs.serving import (
     errno_of,
     interrupt_main_thread,
     option_value,
+    root_may,
+    with_needed_checks,
 )
 from vsfs.volume import Volume
 
@@ -53,8 +55,6 @@ log = logging.getLogger("vsfs")
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-
-_ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 #: Paths of which it is known whether the kernel's pages are right: 1 MiB.
 _MAX_PATHS: Final = 4_000
@@ -218,7 +218,7 @@ class FuseAdapter(Adapter):
                 **{
                     "entry_timeout": VALID_FOR,
                     "negative_timeout": VALID_FOR,
-                    **_without_needless_checks(options),
+                    **with_needed_checks(options),
                 },
             )
         except RuntimeError as error:  # libfuse's exit status, in fusepy's words
@@ -236,19 +236,22 @@ class FuseAdapter(Adapter):
     # -- names ----------------------------------------------------------------
 
     def _inode(self, path: str) -> Inode:
-        return self.find(path)[0]
+        found = self.find(path)
+        if found is None:
+            raise posix_error(errno.ENOENT)
+        return found[0]
 
-    def find(self, path: str) -> tuple[Inode, int]:
+    def find(self, path: str) -> tuple[Inode, int] | None:
         """What a path means, also one of libfuse's own, and how many names it has.
 
-        Raises ENOENT, ENOTDIR, ENAMETOOLONG.
+        None where there is no such name; raises ENOTDIR, ENAMETOOLONG.
         """
         hidden = self._hidden.find(path)
         if hidden is not None:  # libfuse counts the name that it made up, and takes it off again
             return hidden, hidden.nlink + 1
         names = path.encode(ENCODING).split(b"/")[1:] if path != "/" else ()
         inode = self.volume.walk(names)
-        return inode, inode.nlink
+        return None if inode is None else (inode, inode.nlink)
 
     def _place(self, path: str) -> tuple[int, bytes]:
         """Inode number of the directory above, and the last name."""
@@ -259,7 +262,10 @@ class FuseAdapter(Adapter):
         """stat(2), and fstat(2) where the kernel gives a handle."""
         if path is None or (fi is not None and fi.fh):
             return self._attributes(self.volume.files.get(fi.fh).inode)
-        inode, nlink = self.find(path)
+        found = self.find(path)
+        if found is None:
+            raise posix_error(errno.ENOENT)
+        inode, nlink = found
         return self._attributes(inode) | {"st_nlink": nlink}
 
     def _attributes(self, inode: Inode) -> dict[str, int]:
@@ -326,9 +332,8 @@ class FuseAdapter(Adapter):
     # -- attributes -----------------------------------------------------------
 
     def access(self, path: str, wanted: int) -> int:
-        """access(2) and chdir(2) without ``default_permissions``: root may do all but execute."""
-        inode = self._inode(path)
-        if wanted & os.X_OK and not inode.is_directory and not inode.mode & _ANY_EXECUTE:
+        """access(2) and chdir(2) without ``default_permissions``."""
+        if not root_may(self._inode(path), wanted):
             raise posix_error(errno.EACCES)
         return 0
 
@@ -446,18 +451,6 @@ class FuseAdapter(Adapter):
     def fsyncdir(self, _path: str | None, _datasync: int, _handle: int) -> None:
         """fsync(2) of a directory."""
         self.volume.sync()
-
-
-def _without_needless_checks(options: dict[str, Any]) -> dict[str, Any]:
-    """The options for libfuse without ``default_permissions`` where only root can get in.
-
-    To check who may pass through a directory, the kernel needs its attributes, and with
-    ``attr_timeout=0`` each check is a request: more than half of all requests for
-    nothing, since root passes anyway.
-    """
-    if os.geteuid() != 0 or "allow_other" in options:
-        return options
-    return {name: value for name, value in options.items() if name != "default_permissions"}
 
 
 def _user() -> tuple[int, int]:

@@ -52,19 +52,22 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
 
     # -- attributes -----------------------------------------------------------
 
-    def getattr(self, path: bytes, target: Any) -> None:
+    def getattr(self, path: bytes, target: Any) -> int:
         """stat(2), and the lookup of a name."""
-        inode, nlink = self.operations.find(path.decode(ENCODING))
-        self._put_attributes(target.contents, inode, nlink)
+        found = self.operations.find(path.decode(ENCODING))
+        if found is None:
+            return -errno.ENOENT  # before each new name; an exception would take longer
+        self._put_attributes(target.contents, *found)
+        return 0
 
-    def fgetattr(self, path: bytes | None, target: Any, info: Any) -> None:
+    def fgetattr(self, path: bytes | None, target: Any, info: Any) -> int:
         """fstat(2)."""
         handle = info.contents.fh
         if path is not None and not handle:
-            self.getattr(path, target)
-            return
+            return self.getattr(path, target)
         inode = self.operations.volume.files.get(handle).inode
         self._put_attributes(target.contents, inode, inode.nlink)
+        return 0
 
     def _put_attributes(self, target: Any, inode: Inode, nlink: int) -> None:
         """Fill a ``struct stat``, which libfuse has zeroed."""
@@ -87,7 +90,10 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int) -> int:
         """getxattr(2); the kernel asks for one of them before each write(2)."""
-        inode, _ = self.operations.find(path.decode(ENCODING))
+        found = self.operations.find(path.decode(ENCODING))
+        if found is None:
+            return -errno.ENOENT
+        inode, _ = found
         if name == CAPABILITY and not inode.attribute_block:
             return -errno.ENODATA  # as below, without an exception
         content = self.operations.volume.getxattr(inode.ino, name)

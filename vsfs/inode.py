@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Sized
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -47,6 +46,7 @@ DEFAULT_NAMES: Final = 16_000
 
 _NO_POINTERS: Final = (0,) * (DIRECT_POINTERS + INDIRECT_LEVELS)
 _NO_INLINE: Final = bytes(INLINE_SIZE)
+_INODE_TABLE: Final = Kind.INODE_TABLE  # to ask an enum for it takes as long as a call
 #: What an Inode and its record both have, but for the pointers: a list in one of them.
 _RECORDED_NAMES: Final = tuple(
     name for name in InodeRecord._fields if name not in ("pointers", "checksum")
@@ -71,6 +71,7 @@ class Inode:
         "flags",
         "generation",
         "gid",
+        "goal",
         "index",
         "inline",
         "ino",
@@ -95,9 +96,7 @@ class Inode:
         self.index: Sized | None = None  # its names, kept here for the directory layer
         self.saved_in = 0
         self.version = 0  # rises with each change of the contents
-        self._assign(record)
-
-    def _assign(self, record: InodeRecord) -> None:
+        self.goal = 0  # where its first block should go, while it has none; 0: anywhere
         self.mode = record.mode
         self.nlink = record.nlink
         self.uid = record.uid
@@ -193,6 +192,10 @@ class InodeTable:
         self._cache = cache
         self._inodes: dict[int, Inode] = {}
         self._dirty: dict[int, Inode] = {}
+        #: Whether :meth:`trim` has enough to do to be worth its walk.
+        self.is_crowded = False
+        #: Whether so many are changed that a commit should make them forgettable.
+        self.is_overdue = False
         cache.prepare.append(self._encode)
 
     def get(self, ino: int) -> Inode:
@@ -229,6 +232,7 @@ class InodeTable:
                 f"inode {ino}", block, offset, "a free inode", "one in use, since an entry names it"
             )
         inode = self._inodes[ino] = Inode(ino, record)
+        self._look_for_crowd()
         return inode
 
     def modify(self, inode: Inode) -> None:
@@ -238,11 +242,22 @@ class InodeTable:
             cache.expect(cache.geometry.inode_location(inode.ino)[0])
         if inode.saved_in != cache.operation:
             inode.saved_in = cache.operation
-            cache.undo(partial(inode.restore, inode.state))
+            state = inode.state
+            cache.undo(lambda: inode.restore(state))
         if inode.ino not in self._dirty:
-            self._dirty[inode.ino] = inode
+            self._note_dirty(inode)
             # its block is no longer expected either, and may not fit into the journal
-            cache.undo(partial(self._dirty.pop, inode.ino, None))
+            cache.undo(lambda: self._forget_change(inode.ino))
+
+    def _note_dirty(self, inode: Inode) -> None:
+        dirty = self._dirty
+        dirty[inode.ino] = inode
+        if len(dirty) > self.capacity:
+            self.is_overdue = True
+
+    def _forget_change(self, ino: int) -> None:
+        self._dirty.pop(ino, None)
+        self.is_overdue = len(self._dirty) > self.capacity
 
     def allocate(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
         """A new inode with a link count of 0, written at the next commit.
@@ -250,8 +265,9 @@ class InodeTable:
         Raises NoSpace (ENOSPC) when all are in use.
         """
         ino, _ = self.bitmap.allocate(None)
-        block, offset = self._cache.geometry.inode_location(ino)
-        data = self._cache.read(block, Kind.INODE_TABLE, ino).data
+        cache = self._cache
+        block, offset = cache.geometry.inode_location(ino)
+        data = cache.read(block, _INODE_TABLE, ino).data
         generation = (inode_generation(data, offset) + 1) & 0xFFFFFFFF
         inode = Inode(
             ino,
@@ -260,9 +276,10 @@ class InodeTable:
                 generation, 0, _NO_POINTERS, 0, _NO_INLINE,
             ),
         )  # fmt: skip
-        self._cache.expect(block)
-        self._cache.undo(partial(self._discard, ino))
-        self._inodes[ino] = self._dirty[ino] = inode
+        cache.expect(block)
+        cache.undo(lambda: self._discard(ino))
+        self._inodes[ino] = inode
+        self._note_dirty(inode)
         return inode
 
     def free(self, inode: Inode) -> None:
@@ -294,33 +311,37 @@ class InodeTable:
 
     def _discard(self, ino: int) -> None:
         del self._inodes[ino]
-        del self._dirty[ino]
+        self._forget_change(ino)
 
     def _encode(self) -> None:
         """Put the changed inodes into their blocks; part of every commit."""
         cache, location = self._cache, self._cache.geometry.inode_location
         for ino, inode in self._dirty.items():
             block, offset = location(ino)
-            buffer = cache.read(block, Kind.INODE_TABLE)
+            buffer = cache.read(block, _INODE_TABLE)
             cache.modify(buffer)
             buffer.data[offset : offset + INODE_SIZE] = encode_inode(ino, inode.record)
             if inode.nlink == 0 and inode.open_count == 0:
                 self._inodes.pop(ino, None)
         self._dirty.clear()
+        self.is_overdue = False
+        self._look_for_crowd()
 
     def indexed(self, inode: Inode) -> None:
         """Note that a directory has got an index."""
         self._indexed[inode.ino] = inode
         self._names_left -= len(inode.index or ())
+        self._look_for_crowd()
 
     def named(self) -> None:
         """Note that the index of some directory has got a name."""
         self._names_left -= 1
+        if self._names_left < 0:
+            self.is_crowded = True
 
-    @property
-    def crowded(self) -> bool:
-        """Whether :meth:`trim` has enough to do to be worth its walk."""
-        return self._has_many_inodes or self._has_many_names
+    def _look_for_crowd(self) -> None:
+        if self._has_many_inodes or self._has_many_names:
+            self.is_crowded = True
 
     @property
     def _has_many_inodes(self) -> bool:
@@ -329,11 +350,6 @@ class InodeTable:
     @property
     def _has_many_names(self) -> bool:
         return self._names_left < 0
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether so many are changed that a commit should make them forgettable."""
-        return len(self._dirty) > self.capacity
 
     def trim(self) -> None:
         """Forget inodes, and indexes of directories, beyond what is allowed.
@@ -344,6 +360,7 @@ class InodeTable:
             self._trim_inodes()
         if self._has_many_names:
             self._trim_indexes()
+        self.is_crowded = self._has_many_inodes or self._has_many_names
 
     def _trim_inodes(self) -> None:
         """Forget inodes that are neither open nor changed, until half are left.

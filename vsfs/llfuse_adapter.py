@@ -13,12 +13,11 @@ Two numbers differ: the root directory is node 1 and inode 2.
 **What the kernel knows.**  Each reply with an inode in it raises the kernel's
 *lookup count* of that node, and a ``forget`` lowers it.  An inode without names
 stays until the count is 0 and it is open no more: somebody may be inside a removed
-directory, or hold a file that was opened with O_PATH.  So whoever takes away an
-inode's last name here opens it first (:meth:`LlfuseAdapter._remove`), and the
-kernel's forgetting is the close.  The kernel doesn't hurry to forget, and space that
-was freed is there at once all the same: what nobody has open counts as free, and
-goes when the space is needed (:meth:`LlfuseAdapter._reclaim`).  A number that is used
-again has another generation, so the kernel never takes one file for the other.
+directory, or hold a file that was opened with O_PATH.  The volume is told which are
+known, and holds them.  The kernel doesn't hurry to forget, and space that was freed
+is there at once all the same: what nobody has open counts as free, and goes when the
+space is needed (:meth:`LlfuseAdapter._reclaim`).  A number that is used again has
+another generation, so the kernel never takes one file for the other.
 """
 
 from __future__ import annotations
@@ -48,6 +47,8 @@ from vsfs.serving import (
     errno_of,
     interrupt_main_thread,
     option_value,
+    root_may,
+    with_needed_checks,
 )
 from vsfs.volume import Volume
 
@@ -97,7 +98,7 @@ class LlfuseAdapter(Adapter):
     def __init__(self, volume: Volume, on_mounted: Callable[[], None] | None = None) -> None:
         super().__init__(volume, on_mounted)
         self._known: dict[int, int] = {}  # inode -> how often the kernel was told of it
-        self._nameless: dict[int, int] = {}  # inode without names -> what keeps it open
+        volume.known = self._known
         self._gone: set[int] = set()  # inodes freed before the kernel forgot them
         self._listings: dict[int, list[tuple[bytes, int, int]]] = {}  # by handle
         self._units = volume.geometry.block_size // ST_BLOCK
@@ -116,7 +117,7 @@ class LlfuseAdapter(Adapter):
         signal.pthread_sigmask(signal.SIG_BLOCK, (*_ENDING, _STOP))
         signal.signal(_STOP, signal.SIG_IGN)
         words = [b"big_writes", b"subtype=vsfs", b"fsname=" + option_value(image)]
-        words += [os.fsencode(name) for name in options]
+        words += [os.fsencode(name) for name in with_needed_checks(options)]
         try:
             llfuse.init(self, mount_point, list(map(_Option, words)))
         except RuntimeError as error:
@@ -187,24 +188,11 @@ class LlfuseAdapter(Adapter):
                 self._known[ino] = left
             else:
                 self._gone.discard(ino)
-                if ino in self._nameless:
-                    self._let_go(ino, self._nameless.pop(ino))
-
-    def _remove(self, inode: Inode, change: Callable[..., None], *args: Any) -> None:
-        """Make a change that takes a name from `inode`, which stays while it is known."""
-        handle = self.volume.files.open(inode, os.O_RDONLY).handle
-        try:
-            change(*args)
-        finally:
-            if inode.nlink == 0 and inode.ino in self._known:
-                self._nameless[inode.ino] = handle
-            else:
-                self._let_go(inode.ino, handle)
+                self.volume.let_go(ino)
 
     def _only_known(self) -> list[Inode]:
         """The inodes without names that nobody has open: the kernel will forget them."""
-        kept = (self.volume.files.get(handle).inode for handle in self._nameless.values())
-        return [inode for inode in kept if inode.open_count == 1]
+        return [inode for inode in self.volume.held.values() if inode.open_count == 1]
 
     def _reclaim(self) -> bool:
         """Free what only the kernel still knows, since there is no space left.
@@ -215,24 +203,16 @@ class LlfuseAdapter(Adapter):
         inodes = self._only_known()
         for inode in inodes:
             self._gone.add(inode.ino)
-            self._let_go(inode.ino, self._nameless.pop(inode.ino))
+            self.volume.let_go(inode.ino)
         return bool(inodes)
-
-    def _let_go(self, ino: int, handle: int) -> None:
-        try:
-            self.volume.release(handle)
-        except Exception as error:  # nobody waits for an answer
-            log.error("inode %d could not be freed: %s", ino, error)
 
     # -- names ----------------------------------------------------------------
 
     @_request
     def lookup(self, parent: int, name: bytes, _context: Any) -> Any:
         """What a name stands for; that there is no such name is an answer, too."""
-        try:
-            return self._entry(self.volume.lookup(self._ino(parent), name))
-        except FileNotFoundError:
-            return self._no_entry
+        inode = self.volume.find(self._ino(parent), name)
+        return self._no_entry if inode is None else self._entry(inode)
 
     @_request
     def readlink(self, node: int, _context: Any) -> bytes:
@@ -266,27 +246,19 @@ class LlfuseAdapter(Adapter):
     @_request
     def unlink(self, parent: int, name: bytes, _context: Any) -> None:
         """unlink(2)."""
-        parent = self._ino(parent)
-        self._remove(self.volume.lookup(parent, name), self.volume.unlink, parent, name)
+        self.volume.unlink(self._ino(parent), name)
 
     @_request
     def rmdir(self, parent: int, name: bytes, _context: Any) -> None:
         """rmdir(2)."""
-        parent = self._ino(parent)
-        self._remove(self.volume.lookup(parent, name), self.volume.rmdir, parent, name)
+        self.volume.rmdir(self._ino(parent), name)
 
     @_request
     def rename(
         self, parent: int, name: bytes, new_parent: int, new_name: bytes, _context: Any
     ) -> None:
         """rename(2)."""
-        names = self._ino(parent), name, self._ino(new_parent), new_name
-        try:
-            victim = self.volume.lookup(*names[2:])
-        except FileNotFoundError:
-            self.volume.rename(*names)
-            return
-        self._remove(victim, self.volume.rename, *names)
+        self.volume.rename(self._ino(parent), name, self._ino(new_parent), new_name)
 
     # -- attributes -----------------------------------------------------------
 
@@ -331,6 +303,11 @@ class LlfuseAdapter(Adapter):
     def removexattr(self, node: int, name: bytes, _context: Any) -> None:
         """removexattr(2)."""
         self.volume.removexattr(self._ino(node), name)
+
+    @_request
+    def access(self, node: int, wanted: int, _context: Any) -> bool:
+        """access(2) and chdir(2) without ``default_permissions``."""
+        return root_may(self.volume.inode(self._ino(node)), wanted)
 
     @_request
     def statfs(self, _context: Any) -> Any:
@@ -415,10 +392,6 @@ class LlfuseAdapter(Adapter):
 
     def flush(self, _handle: int) -> None:
         """close(2): nothing is kept back for it."""
-        raise llfuse.FUSEError(errno.ENOSYS)
-
-    def access(self, _node: int, _mode: int, _context: Any) -> bool:
-        """access(2), asked only with no_default_permissions: whoever gets in may do all."""
         raise llfuse.FUSEError(errno.ENOSYS)
 
     def stacktrace(self) -> None:

@@ -16,7 +16,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, ClassVar, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from vsfs.bitmap import Bitmap
@@ -74,7 +74,7 @@ def query(
     @functools.wraps(method)
     def call(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
         with self.lock:
-            if self.inodes.crowded:
+            if self.inodes.is_crowded:
                 self.inodes.trim()
             try:
                 return method(self, *args, **kwargs)
@@ -99,8 +99,9 @@ def operation(
         with self.lock:
             if self.read_only:
                 raise ReadOnly("the filesystem is read-only")
-            if self.inodes.crowded:
-                self.inodes.trim()
+            inodes = self.inodes
+            if inodes.is_crowded:
+                inodes.trim()
             cache = self.cache
             cache.begin()
             try:
@@ -110,7 +111,8 @@ def operation(
                 result = self._attempt_again(error, method, args, kwargs)
             else:
                 cache.end()
-            self._changed()
+            if inodes.is_overdue or self._acts_after_change:
+                self._changed()
             while self._deferred:
                 self._free_orphan(self._deferred.pop())
             return result
@@ -161,10 +163,16 @@ class Mounted:
         self.atime = atime
         self.sync_always = sync
         self.commit_interval = commit_interval
+        #: Whether the next change starts the committer, or each change commits.
+        self._acts_after_change = sync or commit_interval is not None
         self.lock = threading.RLock()
         self.files = OpenFileTable()
         self.cache = self.cache_type(self.device, self.geometry)
         self._assemble()
+        #: Inodes that somebody knows by number without having them open, as a kernel
+        #: does: without names they stay until :meth:`let_go`.
+        self.known: Container[int] = ()
+        self.held: dict[int, Inode] = {}  # those that stay only because they are known
         self._deferred: list[Inode] = []
         self._unfreed: list[Inode] = []  # orphans that could not be freed; close tries again
         self._damage: set[tuple[int, int]] = set()  # block, offset: told in the log
@@ -302,9 +310,12 @@ class Mounted:
 
     def _release_all(self) -> bool:
         """Close every handle; return whether no orphan had to be left behind."""
+        self.known = ()
         for file in list(self.files):
             file.references = 1
             self.release(file.handle)
+        for ino in list(self.held):
+            self.let_go(ino)
         unfreed, self._unfreed = self._unfreed, []
         for inode in unfreed:
             self._free_orphan(inode)
@@ -406,6 +417,7 @@ class Mounted:
                 target=self._commit_regularly, name="vsfs-commit", daemon=True
             )
             self._committer.start()
+            self._acts_after_change = False
 
     def _commit_regularly(self) -> None:
         while not self._closing.wait(self.commit_interval):
@@ -426,6 +438,26 @@ class Mounted:
         with self.lock:
             inode = self.files.close(handle)
             if inode is not None and inode.nlink == 0 and inode.open_count == 0:
+                if inode.ino in self.known:
+                    self._hold(inode)
+                else:
+                    self._free_orphan(inode)
+
+    def _hold(self, inode: Inode) -> None:
+        self.held[inode.ino] = inode
+        inode.open_count += 1
+
+    def _let_go(self, ino: int) -> Inode | None:
+        inode = self.held.pop(ino, None)
+        if inode is not None:
+            inode.open_count -= 1
+        return inode
+
+    def let_go(self, ino: int) -> None:
+        """Nobody knows `ino` any more: if it is in :attr:`held`, free it."""
+        with self.lock:
+            inode = self._let_go(ino)
+            if inode is not None and inode.open_count == 0:
                 self._free_orphan(inode)
 
     def _free_orphan(self, inode: Inode) -> None:
@@ -458,6 +490,10 @@ class Mounted:
     def _free_if_unused(self, inode: Inode) -> None:
         """Free an inode that nothing refers to, now or after this operation."""
         if inode.nlink or inode.open_count:
+            return
+        if inode.ino in self.known:
+            self._hold(inode)
+            self.cache.undo(lambda: self._let_go(inode.ino))
             return
         if self._is_large(inode):
             self._deferred.append(inode)

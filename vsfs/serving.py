@@ -17,10 +17,12 @@ import errno
 import logging
 import os
 import signal
+import stat
 import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from vsfs.inode import Inode
 from vsfs.layout import NAME_MAX
 from vsfs.volume import Volume
 
@@ -32,6 +34,7 @@ ST_BLOCK: Final = 512  # bytes in a unit of st_blocks
 #: The attribute that the kernel asks for before each write(2), mostly in vain.
 CAPABILITY: Final = b"security.capability"
 _WAKE_SECONDS: Final = 0.02
+_ANY_EXECUTE: Final = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 class CannotMount(Exception):
@@ -86,6 +89,22 @@ class Adapter(abc.ABC):
             "f_favail": counts.free_inodes,
             "f_namemax": NAME_MAX,
         }
+
+
+def with_needed_checks(options: dict[str, Any]) -> dict[str, Any]:
+    """`options` with ``default_permissions``, unless they say or only root can get in.
+
+    To check who may pass through a directory the kernel needs its attributes, and asks
+    for them again after each change of its names: up to half of all requests for
+    nothing, since root passes anyway.
+    """
+    chosen = {"default_permissions": os.geteuid() != 0 or "allow_other" in options} | options
+    return {name: value for name, value in chosen.items() if value is not False}
+
+
+def root_may(inode: Inode, wanted: int) -> bool:
+    """What access(2) tells root: yes, but for the execution of what nobody can execute."""
+    return not wanted & os.X_OK or inode.is_directory or bool(inode.mode & _ANY_EXECUTE)
 
 
 def errno_of(error: BaseException, request: str) -> int:

@@ -48,13 +48,10 @@ def cold_totals(log: CallLog | None) -> Totals | None:
 def _make(volume: ColdVolume, step: Step, handles: dict[int, int]) -> bool:
     """Make a call; whether it ends as it did before.
 
-    `handles` are those that the opens gave now, by those that they gave then.  One
-    that no open gave is the adapter's own, of a file without names: it is left out.
+    `handles` are those that the opens gave now, by those that they gave then.
     """
     args = step.args
     if step.name in _OF_HANDLES:
-        if args[0] not in handles:
-            return True
         handle = handles.pop(args[0]) if step.name == "release" else handles[args[0]]
         args = (handle, *args[1:])
     if step.name in ("write", "append"):

@@ -7,6 +7,7 @@ that no other thread's access comes between.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from vsfs.volume import Volume
 _CALLS: Final[dict[str, tuple[str, ...]]] = {
     "inode": ("ino",),
     "lookup": ("parent", "name"),
+    "find": ("parent", "name"),
     "walk": ("names",),
     "readlink": ("ino",),
     "readdir": ("ino",),
@@ -47,12 +49,20 @@ _CALLS: Final[dict[str, tuple[str, ...]]] = {
     "append": ("handle", "content"),
     "fsync": ("handle",),
     "release": ("handle",),
+    "let_go": ("ino",),
     "sync": (),
     "close": (),
 }
 #: Calls by the names that people know.
-_OF_A_WALK: Final = ("walk", "lookup", "inode")
-_SHOWN: Final = {"inode": "getattr", "mknod": "create", "close": "unmount", "walk": "lookup"}
+_OF_A_WALK: Final = ("walk", "find", "lookup", "inode")
+_GIVE_NONE: Final = ("walk", "find")  # where a name is not there
+_SHOWN: Final = {
+    "inode": "getattr",
+    "mknod": "create",
+    "close": "unmount",
+    "walk": "lookup",
+    "find": "lookup",
+}
 
 
 class TracedVolume(Volume):
@@ -105,8 +115,8 @@ class TracedVolume(Volume):
         """The call that began last has ended."""
         self.call_returns(_errno(error))
 
-    def call_returns(self, errno: int, *, is_request: bool = False) -> None:
-        """As :meth:`call_ends`, with an errno.
+    def call_returns(self, code: int, *, is_request: bool = False) -> None:
+        """As :meth:`call_ends`, with an errno or 0.
 
         A request of the kernel's is named after the call that it made last.
         """
@@ -115,7 +125,7 @@ class TracedVolume(Volume):
             label, self._request = self._request if is_request else "", ""
             self._has_made = False
             if self.traced.recorder is not None:
-                self.traced.recorder.end(errno, label)
+                self.traced.recorder.end(code, label)
 
     @property
     def is_in_call(self) -> bool:
@@ -127,9 +137,10 @@ class TracedVolume(Volume):
 
     # -- names ----------------------------------------------------------------
 
-    def _lookup(self, above: Inode, name: bytes) -> Inode:
-        inode = super()._lookup(above, name)
-        self.names.learn(inode.ino, above.ino, name)
+    def _find(self, above: Inode, name: bytes) -> Inode | None:
+        inode = super()._find(above, name)
+        if inode is not None:
+            self.names.learn(inode.ino, above.ino, name)
         return inode
 
     def _make(
@@ -206,7 +217,8 @@ def _as_call(name: str) -> Callable[..., Any]:
                     handle = result.handle if isinstance(result, OpenFile) else 0
                     ended = Ended(_errno(error), handle)
                     self.call_log.add(self._number, name, args, kwargs, ended)
-                self.call_ends(error)
+                is_missing = result is None and name in _GIVE_NONE
+                self.call_returns(_errno(error) or (errno.ENOENT if is_missing else 0))
 
     return call
 

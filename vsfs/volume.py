@@ -54,31 +54,41 @@ class Volume(Mounted):
 
         Raises ENOENT, ENOTDIR, ENAMETOOLONG.
         """
-        return self._lookup(self.inodes.get(parent), name)
-
-    @query
-    def walk(self, names: Iterable[bytes]) -> Inode:
-        """The inode at the end of a path from the root, by the names on it.
-
-        Symbolic links on the way are for who calls.  Raises as :meth:`lookup`.
-        """
-        inode = self.inodes.get(ROOT_INO)
-        for name in names:
-            inode = self._lookup(inode, name)
+        inode = self._find(self.inodes.get(parent), name)
+        if inode is None:
+            raise posix_error(errno.ENOENT)
         return inode
 
-    def _lookup(self, above: Inode, name: bytes) -> Inode:
+    @query
+    def find(self, parent: int, name: bytes) -> Inode | None:
+        """As :meth:`lookup`, but None where there is no such name: no error for a kernel."""
+        return self._find(self.inodes.get(parent), name)
+
+    @query
+    def walk(self, names: Iterable[bytes]) -> Inode | None:
+        """The inode at the end of a path from the root, by the names on it.
+
+        Symbolic links on the way are for who calls.  None, or raises, as :meth:`find`.
+        """
+        inode: Inode | None = self.inodes.get(ROOT_INO)
+        for name in names:
+            if inode is None:
+                return None
+            inode = self._find(inode, name)
+        return inode
+
+    def _find(self, above: Inode, name: bytes) -> Inode | None:
         directory = self._directory_of(above)
         entry = directory.entries.get(name)
-        if entry is not None and name == b".." and directory.inode.nlink == 0:
-            raise posix_error(errno.ENOENT)  # removed, but open: its parent may be gone, too
         if entry is None:
             if len(name) > NAME_MAX:
                 raise posix_error(errno.ENAMETOOLONG)
-            raise posix_error(errno.ENOENT)
+            return None
+        if name == b".." and above.nlink == 0:
+            return None  # removed, but open: its parent may be gone, too
         inode = self.inodes.get(entry.ino)
-        if not inode.blocks and inode.is_regular:
-            self.blockmap.place_near(inode, directory.goal)
+        if not inode.blocks and not inode.goal:
+            inode.goal = directory.goal
         return inode
 
     def _directory(self, ino: int) -> Directory:
@@ -174,7 +184,7 @@ class Volume(Mounted):
         inode.nlink = 1
         self._touch_directory(directory.inode, now)
         directory.add(name, inode.ino, inode.file_type)
-        self.blockmap.place_near(inode, directory.goal)
+        inode.goal = directory.goal
         return inode
 
     def _directory_for_new(self, parent: int, name: bytes) -> Directory:
@@ -524,8 +534,9 @@ class Volume(Mounted):
 
 def _require_32_bits(*numbers: int) -> None:
     """Raise EINVAL for a user, group or device number that the disk has no room for."""
-    if not all(0 <= number < 2**32 for number in numbers):
-        raise posix_error(errno.EINVAL)
+    for number in numbers:
+        if number >> 32:  # not 0 for negative ones either
+            raise posix_error(errno.EINVAL)
 
 
 def _clamp_time(time_ns: int) -> int:

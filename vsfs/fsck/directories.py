@@ -23,7 +23,6 @@ from vsfs.fsck.dots import read_first_sector
 from vsfs.fsck.entry_types import raw_blocks
 from vsfs.fsck.findings import Evidence, Rule, quoted, rule
 from vsfs.fsck.records import (
-    DOT_SIZE,
     DOTS,
     Draft,
     Names,
@@ -34,6 +33,7 @@ from vsfs.fsck.records import (
 from vsfs.fsck.restore import restore_directory, restore_root, restore_type
 from vsfs.layout import (
     DIRECTORY_TYPE,
+    DOT_SIZE,
     INODE_SIZE,
     JOURNAL_INO,
     ROOT_INO,

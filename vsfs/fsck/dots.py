@@ -13,7 +13,6 @@ from vsfs.fsck.chains import Gaps, entries_in
 from vsfs.fsck.context import Check, CheckedInode, Entry
 from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.records import (
-    DOT_SIZE,
     DOTS,
     DOTS_END,
     Draft,
@@ -25,6 +24,7 @@ from vsfs.fsck.records import (
 )
 from vsfs.layout import (
     DIRECTORY_TYPE,
+    DOT_SIZE,
     RECORD_HEADER_SIZE,
     ROOT_INO,
     SECTOR_SIZE,

@@ -15,10 +15,11 @@ from typing import Final
 from vsfs.device import Kind
 from vsfs.fsck.context import Check, CheckedInode, Entry
 from vsfs.fsck.findings import Evidence, Rule, printable
-from vsfs.fsck.records import DOT_SIZE, Draft, Names, type_code
+from vsfs.fsck.records import Draft, Names, type_code
 from vsfs.fsck.restore import make_directory
 from vsfs.layout import (
     DIRECTORY_TYPE,
+    DOT_SIZE,
     ROOT_INO,
     SECTOR_SIZE,
     decode_inode,

@@ -22,6 +22,7 @@ from vsfs.fsck.context import Change, Check, CheckedInode, Entry
 from vsfs.fsck.findings import Evidence, Rule, quoted
 from vsfs.layout import (
     DIRECTORY_TYPE,
+    DOT_SIZE,
     RECORD,
     RECORD_HEADER_SIZE,
     SECTOR_SIZE,
@@ -42,7 +43,6 @@ from vsfs.layout import (
 )
 
 DOTS: Final = (b".", b"..")
-DOT_SIZE: Final = record_size(1)  # `.` is at 0, `..` behind it
 DOTS_END: Final = DOT_SIZE + record_size(2)
 
 _HEADER: Final = packer(RECORD)

@@ -21,7 +21,6 @@ from vsfs.fsck.context import Check, CheckedInode, Entry, is_sealed
 from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.pointers import attribute_pointer, walk
 from vsfs.fsck.records import (
-    DOT_SIZE,
     Draft,
     entry_evidence,
     header,
@@ -31,6 +30,7 @@ from vsfs.fsck.records import (
 from vsfs.layout import (
     ATTRIBUTES_SIZE,
     DIRECT_POINTERS,
+    DOT_SIZE,
     INDIRECT_LEVELS,
     INLINE_SIZE,
     ROOT_INO,
