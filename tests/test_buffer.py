@@ -207,7 +207,16 @@ def test_a_rolled_back_operation_leaves_nothing_in_the_image() -> None:
 # -- the order of a commit --------------------------------------------------------
 
 
-def test_a_commit_writes_stage_by_stage_with_a_barrier_behind_each() -> None:
+@pytest.mark.parametrize(
+    ("frees", "expected"),
+    [
+        (True, [[60], [10, 50], [42], [41], [40], [0]]),
+        (False, [[60], [0, 2, 10, 50], [42], [1, 41], [40]]),
+    ],
+)
+def test_a_commit_writes_stage_by_stage_with_a_barrier_behind_each(
+    frees: bool, expected: list[list[int]]
+) -> None:
     device = RecordingDevice(numbered())
     cache = cache_on(device, capacity=99)
     cache.begin()
@@ -223,9 +232,11 @@ def test_a_commit_writes_stage_by_stage_with_a_barrier_behind_each() -> None:
     cache.create(61, bytearray(512), Kind.INDIRECT, 2)
     cache.order(42, 40)
     cache.end()
+    if frees:
+        cache.frees()
     device.accesses.clear()
     cache.commit()
-    assert stages(device) == [[60], [10, 50], [42], [41], [40], [0]]
+    assert stages(device) == expected
     assert device.accesses[-1].operation == "barrier"
 
 
@@ -350,6 +361,7 @@ def test_a_failed_commit_loses_nothing_already_committed(operation: str, nth: in
         put(cache, block_no, b"new", kind)
     cache.create(60, bytearray(512), Kind.DIRECTORY, 2)
     cache.end()
+    cache.frees()
     assert errno_of(cache.commit) == errno.EIO
     assert memory.read(5, 4) == b"kept"
 

@@ -317,6 +317,8 @@ class Bitmap:
 
     def _apply_frees(self) -> None:
         """Clear the bits of what this transaction freed; part of every commit."""
+        if self._pending:
+            self._cache.frees()
         for bit, count in self._pending:
             for block, first_bit, part in self._parts(bit, count):
                 buffer = self._read(block)

@@ -110,6 +110,7 @@ class BufferCache:
         self._gaining: set[int] = set()
         self._losing: set[int] = set()
         self._expiring: list[int] = []
+        self._frees = False
         self._expected: set[int] = set()  # blocks that the commit itself will change
         self._committing = False
         self._committed_in = 0  # what `operation` was at the last commit
@@ -289,6 +290,10 @@ class BufferCache:
         """File data went to the device; the next commit makes it durable first."""
         self._unflushed_data = True
 
+    def frees(self) -> None:
+        """The commit clears bits of a bitmap: not before the inodes are durable."""
+        self._frees = True
+
     def order(self, first: int, then: int) -> None:
         """Directory block `first` must reach the disk before block `then`.
 
@@ -341,7 +346,7 @@ class BufferCache:
         self._dirty.clear()
         self._gaining.clear()
         self._losing.clear()
-        self._touched = self._unflushed_data = False
+        self._touched = self._unflushed_data = self._frees = False
         self._committed_in = self.operation
         for block_no in self._expiring:
             self._blocks.pop(block_no, None)
@@ -363,6 +368,10 @@ class BufferCache:
         3. bitmaps and superblock: a block or an inode becomes free only after
            nothing points to it.  (One in use whose bit is still 0 is harmless:
            whoever repairs sees what points to it, and sets the bit.)
+
+        Where nothing becomes free, the last stage is not needed, and one barrier less is
+        waited for: the inode bitmap goes with stage 2, since an inode in use that was
+        never written would look like a lost one; the others with stage 1.
         """
         stages: list[list[Buffer]] = [[] for _ in range(6)]
         for buffer in buffers:
@@ -383,7 +392,9 @@ class BufferCache:
             if buffer.block_no in self._gaining:
                 return 2
             return 4 if buffer.block_no in self._losing else 3
-        return 5
+        if self._frees:
+            return 5
+        return 3 if buffer.kind == Kind.INODE_BITMAP else 1
 
     def install(self, buffers: list[Buffer]) -> None:
         """Write buffers to their places: one write for each run of neighbours."""

@@ -113,7 +113,7 @@ SUPERBLOCK = Struct(
     "label" / Bytes(LABEL_MAX) * "name given by its owner, UTF-8, zero-padded",
     "created_ns" / Int64sl * "when it was made, ns since 1970 UTC",
     "mounted_ns" / Int64sl * "when it was last mounted for writing, ns",
-    "written_ns" / Int64sl * "when metadata was last written, ns",
+    "written_ns" / Int64sl * "when the superblock was last written, ns",
     "checked_ns" / Int64sl * "when it was last checked, ns",
     "mount_count" / Int32ul * "times it was mounted for writing",
     "reserved" / Bytes(352) * "zero",

@@ -169,6 +169,7 @@ class Mounted:
         self.files = OpenFileTable()
         self.cache = self.cache_type(self.device, self.geometry)
         self._assemble()
+        self._encoded = self.superblock  # as it is on the disk
         #: Inodes that somebody knows by number without having them open, as a kernel
         #: does: without names they stay until :meth:`let_go`.
         self.known: Container[int] = ()
@@ -328,12 +329,14 @@ class Mounted:
         self.cache.commit()
 
     def _encode_superblock(self) -> None:
-        """Put counts and times into block 0; the last part of every commit."""
-        self.superblock = self.superblock._replace(
+        """Put counts and state into block 0 if they change; the last part of every commit."""
+        now = self.superblock._replace(
             free_inode_count=max(self._inode_bitmap.available, 0),
             free_block_count=max(self._data_bitmap.available, 0),
-            written_ns=self.clock(),
         )
+        if now == self._encoded:
+            return
+        self.superblock = self._encoded = now._replace(written_ns=self.clock())
         buffer = self.cache.read(0, Kind.SUPERBLOCK)
         self.cache.modify(buffer)
         buffer.data[:SUPERBLOCK_SIZE] = encode_superblock(self.superblock)
