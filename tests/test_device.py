@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,12 @@ from vsfs.device import (
     FailingDevice,
     FileDevice,
     Kind,
+    LayeredDevice,
     MemoryDevice,
+    PatchedDevice,
     RecordingDevice,
 )
+from vsfs.trace import TracedDevice
 
 
 @pytest.fixture(params=["file", "memory", "wrapped"])
@@ -153,6 +156,42 @@ def test_a_wrapper_passes_its_block_size_on() -> None:
     device.block_size = 1024
     device.write(1, b"x")
     assert below.image[1024:1025] == b"x"
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LayeredDevice, RecordingDevice, TracedDevice, lambda below: PatchedDevice(below, {})],
+    ids=["plain", "recording", "traced", "patched"],
+)
+def test_a_layer_knows_the_holes_of_the_file_below(
+    layer: Callable[[BlockDevice], BlockDevice], tmp_path: Path
+) -> None:
+    below = with_a_hole(tmp_path / "disk.img")
+    expected = [below.next_data(start) for start in range(0, below.size, 4 * KIB)]
+    device = layer(below)
+    assert expected == [device.next_data(start) for start in range(0, below.size, 4 * KIB)]
+    device.close()
+
+
+def test_a_patch_in_a_hole_is_data(tmp_path: Path) -> None:
+    below = with_a_hole(tmp_path / "disk.img")
+    below.block_size = 4 * KIB
+    first_behind = below.next_data(0)
+    device = PatchedDevice(below, {20: b"p" * 4 * KIB, 300: b"q" * 4 * KIB})
+    assert min(20 * 4 * KIB, first_behind) == device.next_data(0)
+    assert 20 * 4 * KIB + 1 == device.next_data(20 * 4 * KIB + 1)
+    assert min(300 * 4 * KIB, below.next_data(21 * 4 * KIB)) == device.next_data(21 * 4 * KIB)
+    assert below.next_data(301 * 4 * KIB) == device.next_data(301 * 4 * KIB)
+    device.close()
+
+
+def with_a_hole(image: Path) -> FileDevice:
+    """A file of 2 MiB with data at 1 MiB and a hole before and behind it."""
+    with image.open("wb") as file:
+        file.truncate(2 << 20)
+        file.seek(1 << 20)
+        file.write(b"data")
+    return FileDevice(image)
 
 
 def test_a_failing_device_fails_where_it_is_told_to_and_nowhere_else() -> None:

@@ -287,17 +287,23 @@ class Access:
     content: bytes = field(default=b"", repr=False)
 
 
-class _Wrapper(BlockDevice):
-    """A device that passes on to `below` what :meth:`before` lets through."""
+class LayeredDevice(BlockDevice):
+    """A device that passes everything on to `below`; a layer changes what it must.
+
+    The block size is that of `below`, also when it is set.
+    """
 
     def __init__(self, below: BlockDevice) -> None:
         self.below = below
-        self.block_size = below.block_size
         self.read_only = below.read_only
 
-    def before(self, access: Access) -> None:
-        """Called before each access; what it raises is the device's answer."""
-        raise NotImplementedError
+    @property
+    def block_size(self) -> int:
+        return self.below.block_size
+
+    @block_size.setter
+    def block_size(self, size: int) -> None:
+        self.below.block_size = size
 
     @property
     def size(self) -> int:
@@ -306,9 +312,40 @@ class _Wrapper(BlockDevice):
     def read(
         self, block_no: int, size: int, offset: int = 0, kind: Kind = Kind.DATA, ino: int = 0
     ) -> bytes:
-        self.before(Access("read", block_no, offset, size, kind, ino))
-        self.below.block_size = self.block_size
         return self.below.read(block_no, size, offset, kind, ino)
+
+    def next_data(self, start: int) -> int:
+        return self.below.next_data(start)
+
+    def write(
+        self,
+        block_no: int,
+        content: BytesLike,
+        offset: int = 0,
+        kind: Kind = Kind.DATA,
+        ino: int = 0,
+    ) -> None:
+        self.below.write(block_no, content, offset, kind, ino)
+
+    def barrier(self) -> None:
+        self.below.barrier()
+
+    def close(self) -> None:
+        self.below.close()
+
+
+class _Wrapper(LayeredDevice):
+    """A device that passes on to `below` what :meth:`before` lets through."""
+
+    @abc.abstractmethod
+    def before(self, access: Access) -> None:
+        """Called before each access; what it raises is the device's answer."""
+
+    def read(
+        self, block_no: int, size: int, offset: int = 0, kind: Kind = Kind.DATA, ino: int = 0
+    ) -> bytes:
+        self.before(Access("read", block_no, offset, size, kind, ino))
+        return super().read(block_no, size, offset, kind, ino)
 
     def write(
         self,
@@ -320,15 +357,11 @@ class _Wrapper(BlockDevice):
     ) -> None:
         copy = bytes(content)
         self.before(Access("write", block_no, offset, len(copy), kind, ino, copy))
-        self.below.block_size = self.block_size
-        self.below.write(block_no, copy, offset, kind, ino)
+        super().write(block_no, copy, offset, kind, ino)
 
     def barrier(self) -> None:
         self.before(Access("barrier"))
-        self.below.barrier()
-
-    def close(self) -> None:
-        self.below.close()
+        super().barrier()
 
 
 class PatchedDevice(_Wrapper):
@@ -355,6 +388,12 @@ class PatchedDevice(_Wrapper):
                 low, high = max(at, 0), min(at + self.block_size, size)
                 content[low:high] = patch[low - at : high - at]
         return bytes(content)
+
+    def next_data(self, start: int) -> int:
+        first = start // self.block_size
+        patched = min((block for block in self._blocks if block >= first), default=None)
+        found = super().next_data(start)
+        return found if patched is None else min(found, max(start, patched * self.block_size))
 
 
 class RecordingDevice(_Wrapper):

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from vsfs.device import BlockDevice, BytesLike, Kind
+from vsfs.device import BytesLike, Kind, LayeredDevice
 
 #: Accesses that a recorder without a sink keeps; it says how many more there were.
 MOST_EVENTS: Final = 100_000
@@ -185,29 +185,10 @@ class Recorder:
         self._finish()
 
 
-class TracedDevice(BlockDevice):
+class TracedDevice(LayeredDevice):
     """A device that tells `recorder`, if there is one, of each access of `below`."""
 
-    def __init__(self, below: BlockDevice) -> None:
-        self.below = below
-        self.read_only = below.read_only
-        self.recorder: Recorder | None = None
-        self._block_size = below.block_size
-
-    @property
-    def block_size(self) -> int:
-        return self._block_size
-
-    @block_size.setter
-    def block_size(self, size: int) -> None:
-        self._block_size = self.below.block_size = size
-
-    @property
-    def size(self) -> int:
-        return self.below.size
-
-    def next_data(self, start: int) -> int:
-        return self.below.next_data(start)
+    recorder: Recorder | None = None
 
     def read(
         self, block_no: int, size: int, offset: int = 0, kind: Kind = Kind.DATA, ino: int = 0
@@ -232,14 +213,11 @@ class TracedDevice(BlockDevice):
 
     def _blocks(self, block_no: int, offset: int, size: int) -> tuple[int, int]:
         """The first block of an access, and how many it touches."""
-        first = block_no + offset // self._block_size
-        within = offset % self._block_size
-        return first, -(-(within + size) // self._block_size) or 1
+        block_size = self.block_size
+        first = block_no + offset // block_size
+        return first, -(-(offset % block_size + size) // block_size) or 1
 
     def barrier(self) -> None:
         if self.recorder is not None:
             self.recorder.note("barrier", 0, 0, Kind.DATA, 0, b"")
         self.below.barrier()
-
-    def close(self) -> None:
-        self.below.close()

@@ -31,7 +31,7 @@ from typing import Any, Final
 from unittest import mock
 
 from tests.support.crash_recovery import has_journal, journal_blocks_of, needs_replay
-from vsfs.device import BlockDevice, BytesLike, Kind, MemoryDevice
+from vsfs.device import BlockDevice, BytesLike, Kind, LayeredDevice, MemoryDevice
 from vsfs.mounting import Mounted
 
 _INODE: Final = 256
@@ -70,15 +70,13 @@ def _may_be_watched(image: bytearray) -> bool:
     return not _committed(image[start : start + size])  # or a crash took its clearing
 
 
-class OrderCheckingDevice(BlockDevice):
+class OrderCheckingDevice(LayeredDevice):
     """Passes everything on to `below`; `violations` are the rules broken so far."""
 
     def __init__(self, below: MemoryDevice, violations: list[str] | None = None) -> None:
-        self.below = below
-        self.block_size = below.block_size
-        self.read_only = below.read_only
+        super().__init__(below)
         self.violations: list[str] = [] if violations is None else violations
-        image = below.image
+        self.image = image = below.image
         (self._size,) = struct.unpack_from("<I", image, 20)
         (self._inodes,) = struct.unpack_from("<I", image, 32)
         starts = struct.unpack_from("<4I", image, 40)
@@ -92,26 +90,11 @@ class OrderCheckingDevice(BlockDevice):
 
     def _blocks_in_use(self) -> set[int]:
         start = self._data_bitmap * self._size
-        bits = int.from_bytes(self.below.image[start : self._table * self._size], "little")
-        count = len(self.below.image) // self._size - self._data
+        bits = int.from_bytes(self.image[start : self._table * self._size], "little")
+        count = len(self.image) // self._size - self._data
         return {self._data + bit for bit in range(count) if bits >> bit & 1}
 
     # -- a device ---------------------------------------------------------------
-
-    @property
-    def size(self) -> int:
-        return self.below.size
-
-    @property
-    def image(self) -> bytearray:
-        """The bytes below."""
-        return self.below.image
-
-    def read(
-        self, block_no: int, size: int, offset: int = 0, kind: Kind = Kind.DATA, ino: int = 0
-    ) -> bytes:
-        self.below.block_size = self.block_size
-        return self.below.read(block_no, size, offset, kind, ino)
 
     def write(
         self,
@@ -121,7 +104,6 @@ class OrderCheckingDevice(BlockDevice):
         kind: Kind = Kind.DATA,
         ino: int = 0,
     ) -> None:
-        self.below.block_size = self.block_size
         start = block_no * self.block_size + offset
         blocks = range(start // self._size, -(-(start + len(content)) // self._size))
         olds = [(block, self._block(block)) for block in blocks]
@@ -159,11 +141,8 @@ class OrderCheckingDevice(BlockDevice):
         self._before.clear()
         self._kinds.clear()
 
-    def close(self) -> None:
-        self.below.close()
-
     def _block(self, block: int) -> bytes:
-        return bytes(self.below.image[block * self._size : (block + 1) * self._size])
+        return bytes(self.image[block * self._size : (block + 1) * self._size])
 
     def _durable(self, block: int) -> bytes:
         before = self._before.get(block)
