@@ -18,8 +18,7 @@ from vsfs.errors import Corrupt
 from vsfs.layout import FEATURE_INCOMPAT_RECOVER
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
-from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, UsageError, locate
-from .inspect_arguments import Command as _Command
+from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, Command, UsageError, locate
 from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
 from .inspect_pictures import PICTURES, draw
@@ -138,21 +137,21 @@ def _cat(image: RawImage, arguments: argparse.Namespace) -> None:
     sys.stdout.buffer.flush()
 
 
-_COMMANDS: Final[dict[str | None, _Command]] = {
-    None: _Command(
+_COMMANDS: Final[dict[str | None, Command]] = {
+    None: Command(
         "everything",
         None,
         _everything,
         lambda report, values: report.image(values),
     ),
-    "super": _Command(
+    "super": Command(
         "every field of the superblock",
         None,
         lambda image, _: describe.describe_superblock(image),
         lambda report, values: report.superblock(values),
     ),
     "layout": PICTURES["layout"],
-    "bitmap": _Command(
+    "bitmap": Command(
         "what is in use: both bitmaps, or one",
         _WHICH,
         _bitmaps,
@@ -162,31 +161,31 @@ _COMMANDS: Final[dict[str | None, _Command]] = {
     "path": PICTURES["path"],
     "block": PICTURES["block"],
     "hexdump": PICTURES["hexdump"],
-    "dir": _Command(
+    "dir": Command(
         "the records of a directory, free ones too",
         "N|/PATH",
         _directory,
         lambda report, values: report.directory(values),
     ),
-    "tree": _Command(
+    "tree": Command(
         "all names with their inode numbers",
         None,
         lambda image, _: describe.describe_tree(image),
         lambda report, values: report.tree(values),
     ),
-    "fragments": _Command(
+    "fragments": Command(
         "the runs of blocks that files and directories lie in",
         MAYBE_INODE,
         _fragments,
         lambda report, values: report.fragments(values),
     ),
-    "journal": _Command(
+    "journal": Command(
         "its header, and the transaction that waits in it",
         None,
         _journal,
         lambda report, values: report.journal(values),
     ),
-    "cat": _Command(
+    "cat": Command(
         "the bytes of a file; a deleted one has only its number",
         "N|/PATH",
         _file,
