@@ -20,6 +20,7 @@ import pytest
 
 #: Module -> the highest modules it may import; what these may, it may, too.
 MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
+    "vsfs.words": (),
     "vsfs.errors": (),
     "vsfs.layout": ("vsfs.errors",),
     "vsfs.validate": ("vsfs.layout",),
@@ -29,7 +30,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.journal": ("vsfs.buffer", "vsfs.validate"),
     "vsfs.mkfs": ("vsfs.journal",),
     "vsfs.tune": ("vsfs.mkfs",),
-    "vsfs.rawimage": ("vsfs.journal",),
+    "vsfs.rawimage": ("vsfs.journal", "vsfs.words"),
     "vsfs.fsck.findings": ("vsfs.device",),
     "vsfs.fsck.overlay": ("vsfs.fsck.findings",),
     "vsfs.fsck.usage": (),
@@ -125,7 +126,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs.deeper": ("vsfs.filesystem",),
     "vsfs.what_if": ("vsfs.cold", "vsfs.small", "vsfs.deeper", "vsfs.tune"),
     "vsfs.trace_replay": ("vsfs.cold",),
-    "vsfs.timeline": ("vsfs.trace",),
+    "vsfs.timeline": ("vsfs.trace", "vsfs.words"),
     "vsfs.fuse_callbacks": ("vsfs.serving",),
     "vsfs.fuse_adapter": ("vsfs.fuse_callbacks",),
     "vsfs.fuse_trace": ("vsfs.fuse_adapter", "vsfs.traced"),
@@ -135,7 +136,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.sizes": (),
     "vsfs_tools.messages": ("vsfs.errors",),
     "vsfs_tools.present": ("vsfs.lock", "vsfs_tools.messages"),
-    "vsfs_tools.inspect_output": (),
+    "vsfs_tools.inspect_output": ("vsfs.words",),
     "vsfs_tools.inspect_layout": ("vsfs_tools.inspect_output", "vsfs_tools.sizes"),
     "vsfs_tools.inspect_blocks": ("vsfs_tools.inspect_output",),
     "vsfs_tools.inspect_fragments": ("vsfs_tools.inspect_output",),

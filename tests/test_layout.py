@@ -896,7 +896,7 @@ def test_hostile_records_end_or_raise_corrupt(data: bytes) -> None:
 # -- doctests -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["layout", "mkfs", "blockmap", "walk"])
+@pytest.mark.parametrize("name", ["words", "layout", "mkfs", "blockmap", "walk"])
 def test_the_examples_in_docstrings_are_true(name: str) -> None:
     results = doctest.testmod(importlib.import_module(f"vsfs.{name}"))
     assert results.attempted

@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from vsfs.words import counted
+
 from .fsck_outcome import Mode, Outcome
 from .inspect_output import Printer, Span, safe
 
@@ -102,7 +104,8 @@ class Text:
             for name, text in _edit_lines(edit):
                 self._field(name, text)
         if len(shown) < len(edits):
-            self._field("", f"... and {len(edits) - len(shown)} more edits, which -v shows")
+            more = counted(len(edits) - len(shown), "more edit")
+            self._field("", f"... and {more}, which -v shows")
 
     # -- the last lines ---------------------------------------------------------
 
@@ -114,7 +117,7 @@ class Text:
             self._line(f"{name}: ", ("clean", "used"), f", {usage}")
             return
         in_use = "" if usage is None else f"; {usage} in use"
-        self._line(f"{name}: {count(found, 'problem')}, {_what_became(outcome)}{in_use}")
+        self._line(f"{name}: {counted(found, 'problem')}, {_what_became(outcome)}{in_use}")
 
     def _advice(self, outcome: Outcome) -> None:
         """What to do about what is left."""
@@ -125,15 +128,6 @@ class Text:
             self._line(safe(f"run {command} without -p, which asks about each repair"))
         elif outcome.mode is Mode.SHOW:
             self._line(safe(f"to repair: {command}"))
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "problem"), count(3, "problem")
-    ('1 problem', '3 problems')
-    """
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _what_became(outcome: Outcome) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from vsfs.words import counted
+
 from .inspect_blocks import owner_spans
 from .inspect_output import Cell, Column, Printer, safe
 
@@ -111,12 +113,11 @@ def print_recovery(printer: Printer, values: Values) -> None:
     """What was written, and what could not be."""
     printer.line(
         (f"inode {values['ino']}", "title"),
-        f": {values['written']} bytes written to {safe(values['out'])}",
+        f": {counted(values['written'], 'byte')} written to {safe(values['out'])}",
     )
     if values["written"] != values["size"]:
-        printer.line(
-            f"  zeroes for the rest of its {values['size']} bytes: holes, or not to be had"
-        )
+        size = counted(values["size"], "byte")
+        printer.line(f"  zeroes for the rest of its {size}: holes, or not to be had")
     if values["damage"]:
         printer.line((f"damaged: {safe(values['damage'])}", "damage"))
     for reused in values["reused"][:_LISTED]:

@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from vsfs.words import counted, numbered, span
+
 from .inspect_output import Printer, Span, safe
 
 Values = dict[str, Any]
@@ -33,10 +35,10 @@ def print_diff(printer: Printer, values: Values) -> None:
 
 def _print_head(printer: Printer, values: Values) -> None:
     count = values["changed_blocks"]
-    runs = [_span(first, many) for first, many in values["changed_runs"]["list"][:10]]
+    runs = [span(first, many) for first, many in values["changed_runs"]["list"][:10]]
     more = len(values["changed_runs"]["list"]) + values["changed_runs"]["left_out"] - len(runs)
-    listed = ", ".join(runs) + (f" and {more} more runs" if more else "")
-    printer.line(f"{_count(count, 'block differs', 'blocks differ')}: {listed}")
+    listed = ", ".join(runs) + (f" and {counted(more, 'more run')}" if more else "")
+    printer.line(f"{counted(count, 'block')} {'differs' if count == 1 else 'differ'}: {listed}")
     printer.line()
     lines = [safe(each["text"]) for each in values["story"]]
     for text in lines[:_MOST] or ["nothing that a program would see changed"]:
@@ -97,9 +99,8 @@ def _bit_lines(noun: str, run: Values) -> list[list[Span]]:
     place = f"bitmap block {run['block']}, byte {run['byte']}, bit {run['bit']}"
     start = " from" if run["count"] > 1 else ""
     past = ", past the end" if run["past_the_end"] else ""
-    plural = "s" if run["count"] > 1 else ""
-    number = f"{noun}{plural} {_span(run['first'], run['count'])} "
-    return [[number, verb, f":{start} {place}{past}"]]
+    number = numbered(noun, run["first"], run["count"])
+    return [[f"{number} ", verb, f":{start} {place}{past}"]]
 
 
 def _subject(values: Values) -> list[Span]:
@@ -135,25 +136,22 @@ def _file_lines(file: Values) -> list[list[Span]]:
         lines.append([f"  size {_size(old)} -> {_size(new)}"])
     for verb, style in (("gained", "used"), ("lost", "free")):
         for piece in file[verb]:
-            blocks = f"{'block' if piece['count'] == 1 else 'blocks'} "
-            blocks += _span(piece["block"], piece["count"])
-            at = _span(piece["file_block"], piece["count"])
+            blocks = numbered("block", piece["block"], piece["count"])
             what = {
-                "data": f"file {'block' if piece['count'] == 1 else 'blocks'} {at}",
+                "data": numbered("file block", piece["file_block"], piece["count"]),
                 "indirect": f"pointers from file block {piece['file_block']} on",
                 "attributes": "extended attributes",
             }[piece["role"]]
             lines.append([f"  {verb} ", (blocks, style), f": {what}"])
     for run in file["written"]:
-        where = _span(run["block"], run["count"])
-        noun = "block" if run["count"] == 1 else "blocks"
-        span = f"bytes {run['first_byte']}-{run['last_byte']}"
-        lines.append([f"  written: {span}, in {noun} {where}"])
+        where = numbered("block", run["block"], run["count"])
+        written = numbered("byte", run["first_byte"], run["last_byte"] - run["first_byte"] + 1)
+        lines.append([f"  written: {written}, in {where}"])
     return [[*_subject(file), ":"], *_cut(lines)]
 
 
 def _size(size: int | None) -> str:
-    return "none" if size is None else f"{size} bytes"
+    return "none" if size is None else counted(size, "byte")
 
 
 def _pointer_lines(block: Values) -> list[list[Span]]:
@@ -174,22 +172,16 @@ def _attribute_lines(values: Values) -> list[list[Span]]:
 
 
 def _journal_lines(journal: Values) -> list[list[Span]]:
-    text = f"header in block {journal['block']}; {journal['log_blocks']} blocks of the log differ"
+    count = journal["log_blocks"]
+    differ = "differs" if count == 1 else "differ"
+    text = f"header in block {journal['block']}; {counted(count, 'block')} of the log {differ}"
     return [[text], *_fields(journal["fields"], "  ")]
 
 
 def _other_lines(run: Values) -> list[list[Span]]:
-    noun = "block" if run["count"] == 1 else "blocks"
+    where = numbered("block", run["first"], run["count"])
     state = "in use, but by no sound inode" if run["in_use"] else "free"
     was: list[Span] = ["; before, too"]
     if run["was"] is not None:
         was = [f"; was {run['was']['role']}[{run['was']['file_block']}] of ", *_subject(run["was"])]
-    return [[f"{noun} {_span(run['first'], run['count'])}: {state}", *was]]
-
-
-def _span(first: int, count: int) -> str:
-    return f"{first}-{first + count - 1}" if count > 1 else str(first)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+    return [[f"{where}: {state}", *was]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vsfs.words import span
+
 from .inspect_output import Printer, Span, safe
 
 Values = dict[str, Any]
@@ -51,8 +53,7 @@ def _runs_text(file: Values) -> str:
 
 
 def _run_text(run: Values) -> str:
-    first, last = run["block"], run["block"] + run["count"] - 1
-    return str(first) if first == last else f"{first}-{last}"
+    return span(run["block"], run["count"])
 
 
 def _total_text(total: Values) -> str:

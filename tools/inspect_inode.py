@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
 
+from vsfs.words import span
+
 from .inspect_output import Cell, Column, Printer, Span, safe
-from .inspect_pointers import print_pointers, span
+from .inspect_pointers import print_pointers
 
 Values = dict[str, Any]
 

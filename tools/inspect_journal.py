@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vsfs.words import counted, span
+
 from .inspect_output import Cell, Column, Printer, safe
 
 Values = dict[str, Any]
@@ -32,9 +34,9 @@ def print_journal(printer: Printer, name: str, values: Values) -> None:
     if not values["present"]:
         printer.line(f"{name} has no journal; tune.vsfs -j makes one")
         return
-    spans = ", ".join(_span(first, count) for first, count in values["blocks"])
+    spans = ", ".join(span(first, count) for first, count in values["blocks"])
     places = f" of {name} in blocks {spans}" if spans else f" of {name}"
-    room = f": a header, and room for {values['capacity']} blocks" if spans else ""
+    room = f": a header, and room for {counted(values['capacity'], 'block')}" if spans else ""
     printer.line(("journal", "title"), places, room)
     if values["damage"]:
         printer.line((f"damaged: {safe(values['damage'])}", "damage"))
@@ -57,7 +59,7 @@ def _summary(values: Values) -> str:
     """Whether a transaction waits, and why not if its blocks are still named."""
     sequence = values["header"]["fields"]["sequence"]["value"]
     count = len(values["log"])
-    blocks = f"{count} block" if count == 1 else f"{count} blocks"
+    blocks = counted(count, "block")
     if values["waits"]:
         return (
             f"Transaction {sequence} waits: it was committed, and its {blocks} may not be in "
@@ -83,7 +85,3 @@ def _row(entry: Values) -> list[Cell]:
         path = "a file without a name" if owner["path"] is None else safe(owner["path"])
         what = f"{_ROLES.get(owner['role'], owner['role'])} of {path} (inode {owner['ino']})"
     return [str(entry["log_block"]), str(entry["block"]), what]
-
-
-def _span(first: int, count: int) -> str:
-    return f"{first}-{first + count - 1}" if count > 1 else str(first)

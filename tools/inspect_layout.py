@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from vsfs.words import counted
+
 from .inspect_output import Cell, Column, Printer, Span, safe
 from .sizes import show_size
 
@@ -213,14 +215,14 @@ def _print_regions(printer: Printer, regions: list[Values]) -> None:
 
 
 def _region_row(region: Values) -> list[Cell]:
-    unit = "inodes" if region["letter"] == "I" else "blocks"
+    unit = "inode" if region["letter"] == "I" else "block"
     return [
         (region["letter"], region["letter"]),
         region["name"],
         str(region["first"]),
         str(region["first"] + region["count"] - 1),
         str(region["count"]),
-        f"{region['used']} of {region['of']} {unit}",
+        f"{region['used']} of {counted(region['of'], unit)}",
     ]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from vsfs.words import counted
+
 from .inspect_blocks import owner_spans
 from .inspect_output import Column, Printer, safe
 
@@ -60,7 +62,7 @@ def print_names(printer: Printer, values: Values) -> None:
     if left_out:
         printer.line(f"... and {left_out} more")
     count = values["record_count"]
-    said = f"{count} record names it" if count == 1 else f"{count} records name it"
+    said = f"{counted(count, 'record')} {'names' if count == 1 else 'name'} it"
     text = f"{said}, and its field nlink is {values['nlink']}"
     agree = count == values["nlink"]
     printer.line(text if agree else (f"{text}: they differ", "damage"))
@@ -78,7 +80,7 @@ def print_where(printer: Printer, values: Values) -> None:
     if values["damage"]:
         printer.line((f"damaged: {safe(values['damage'])}", "damage"))
     if values["past_the_end"]:
-        printer.line((f"past the end: the size is {values['size']} bytes", "damage"))
+        printer.line((f"past the end: the size is {counted(values['size'], 'byte')}", "damage"))
     if values["inline"]:
         printer.line("  a short target stands in the inode itself")
         _print_end(printer, values)

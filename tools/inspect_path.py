@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vsfs.words import counted
+
 from .inspect_output import Printer, Span, safe
 
 Values = dict[str, Any]
@@ -29,13 +31,9 @@ def print_path(printer: Printer, values: Values) -> None:
         printer.line((f"ends here: {safe(values['missing'])}", "damage"))
     reads, blocks = values["read_count"], values["block_count"]
     printer.line(
-        f"{_count(reads, 'read')}, {reads - blocks} from memory: ",
-        (f"a cold walk reads {_count(blocks, 'block')}", "title"),
+        f"{counted(reads, 'read')}, {reads - blocks} from memory: ",
+        (f"a cold walk reads {counted(blocks, 'block')}", "title"),
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _print_step(printer: Printer, step: Values, number: int) -> int:
@@ -64,7 +62,7 @@ def _print_step(printer: Printer, step: Values, number: int) -> int:
     elif step["wanted"] is not None:
         printer.line(
             (
-                f"     no {safe(step['wanted'])} in {_count(step['records_read'], 'record')}",
+                f"     no {safe(step['wanted'])} in {counted(step['records_read'], 'record')}",
                 "damage",
             )
         )

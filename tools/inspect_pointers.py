@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from vsfs.words import numbered, span
+
 from .inspect_output import Printer, Span
 
 Values = dict[str, Any]
@@ -38,19 +40,12 @@ class Node:
     @property
     def file_blocks(self) -> str:
         """The numbers of the file's blocks: "file blocks 0-11"."""
-        noun = "file block" if self.count == 1 else "file blocks"
-        return f"{noun} {span(self.file_block, self.count)}"
+        return numbered("file block", self.file_block, self.count)
 
     @property
     def blocks(self) -> str:
         """The numbers of the blocks on the disk: "blocks 11-22"."""
-        noun = "block" if self.count == 1 else "blocks"
-        return f"{noun} {span(self.block or 0, self.count)}"
-
-
-def span(first: int, count: int) -> str:
-    """Numbers in a row as text: "5", or "5-9"."""
-    return f"{first}-{first + count - 1}" if count > 1 else str(first)
+        return numbered("block", self.block or 0, self.count)
 
 
 def pointer_tree(values: Values) -> list[Node]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vsfs.words import counted
+
 from .inspect_svg import SMALL, Drawing, width_of
 
 Values = dict[str, Any]
@@ -30,14 +32,16 @@ def draw_path(values: Values, name: str) -> str:
         number = _draw_step(drawing, step, y, number, has_next=has_next)
         y += _ROW
     if len(values["steps"]) > len(steps):
-        drawing.text(_LEFT, y, f"... {len(values['steps']) - len(steps)} more steps", "soft")
+        more = counted(len(values["steps"]) - len(steps), "more step")
+        drawing.text(_LEFT, y, f"... {more}", "soft")
         y += 24
     if values["found"] is None:
         drawing.text(_LEFT, y, f"ends here: {values['missing']}", "small bad")
         y += 22
     reads, blocks = values["read_count"], values["block_count"]
-    again = f"{reads} reads, {reads - blocks} from memory (hollow)"
-    drawing.text(_LEFT, y + 4, f"{again}: a cold walk reads {blocks} blocks", "small ink")
+    again = f"{counted(reads, 'read')}, {reads - blocks} from memory (hollow)"
+    cold = f"a cold walk reads {counted(blocks, 'block')}"
+    drawing.text(_LEFT, y + 4, f"{again}: {cold}", "small ink")
     return drawing.svg()
 
 
@@ -88,7 +92,10 @@ def _search_lines(step: Values) -> list[str]:
     blocks = [read["block"] for read in step["reads"] if read["what"] == "directory"]
     where = f"block {blocks[-1]}" if blocks else "no block"
     if step["match"] is None:
-        return [f"{where}: {step['records_read']} records", f"no {_short(step['wanted'])}"]
+        return [
+            f"{where}: {counted(step['records_read'], 'record')}",
+            f"no {_short(step['wanted'])}",
+        ]
     match = step["match"]
     found = f"{_short(step['wanted'])} -> inode {match['inode']}"
     return [found, f"{where} offset {match['offset']}, record {step['records_read']}"]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, Final
 
+from vsfs.words import counted, numbered, plural, span
+
 from .inspect_blocks import print_block, print_hexdump
 from .inspect_fragments import print_fragments
 from .inspect_inode import name_spans, print_damage, print_inode
@@ -82,16 +84,12 @@ class Report:
 
     def _bitmap(self, values: Values) -> None:
         """Counts, and the bits themselves or the runs of those in use."""
-        what, end = values["bitmap"], values["start"] + values["blocks"] - 1
-        where = (
-            f"block {end}"
-            if values["blocks"] == 1
-            else f"blocks {_span(values['start'], values['blocks'])}"
-        )
-        noun = "inodes" if what == "inode" else "blocks"
+        what = values["bitmap"]
+        where = numbered("block", values["start"], values["blocks"])
+        noun = "inode" if what == "inode" else "block"
         self._line(
             (f"{what} bitmap", "title"),
-            f" in {where}: {values['count']} {noun}, ",
+            f" in {where}: {counted(values['count'], noun)}, ",
             f"{values['used']} in use, {values['free']} free",
         )
         if values["count"] <= _GRID_LIMIT:
@@ -112,8 +110,8 @@ class Report:
             self._line((f"{row:>{width}}  ", "minor"), *_bit_spans(" ".join(groups)))
 
     def _runs(self, values: Values, noun: str) -> None:
-        spans = [_span(first, count) for first, count in values["runs"]]
-        self._line(f"{noun} in use: ", (", ".join(spans) or "none", "used"))
+        spans = [span(first, count) for first, count in values["runs"]]
+        self._line(f"{plural(noun)} in use: ", (", ".join(spans) or "none", "used"))
         if not values["complete"]:
             self._line(f"... and more; these are the first {len(spans)} runs")
 
@@ -160,7 +158,7 @@ class Report:
         self._line(
             ("directory ", "title"),
             *name_spans(values),
-            f" (inode {values['ino']}), {values['size']} bytes",
+            f" (inode {values['ino']}), {counted(values['size'], 'byte')}",
         )
         print_damage(self._printer, values)
         columns = (
@@ -186,7 +184,7 @@ class Report:
             del stems[max(depth - 1, 0) :]
             branch = "" if not depth else last if entry["is_last"] else middle
             skipped = max(len(stems) - _MAX_INDENT, 0)
-            more = f"({skipped} levels) " if skipped else ""
+            more = f"({counted(skipped, 'level')}) " if skipped else ""
             stem = more + "".join(stems[skipped:]) + branch
             self._line((stem, "minor"), *_entry_spans(entry))
             if depth:
@@ -194,7 +192,7 @@ class Report:
             directories += entry["type"] == "directory" and depth > 0
             files += entry["type"] != "directory"
         self._line()
-        self._line(f"{_count(directories, 'directory')}, {_count(files, 'file')}")
+        self._line(f"{counted(directories, 'directory')}, {counted(files, 'file')}")
 
     def fragments(self, values: Values) -> None:
         """The runs of each file, and how they are in total."""
@@ -216,15 +214,6 @@ class Report:
 def _bit_spans(bits: str) -> Iterator[Span]:
     for is_one, group in groupby(bits, lambda bit: bit == "1"):
         yield "".join(group), "used" if is_one else "free"
-
-
-def _span(first: int, count: int) -> str:
-    return f"{first}-{first + count - 1}" if count > 1 else str(first)
-
-
-def _count(number: int, noun: str) -> str:
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number} {noun if number == 1 else plural}"
 
 
 def _field_text(field: Values) -> str:
@@ -251,7 +240,7 @@ def _pieces_text(values: Values) -> str:
 def _piece_text(piece: Values) -> str:
     if piece["role"] == "hole":
         return "hole"
-    text = _span(piece["block"], piece["count"])
+    text = span(piece["block"], piece["count"])
     return f"[{text}]" if piece["role"] == "indirect" else text
 
 

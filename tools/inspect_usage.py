@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from vsfs.words import counted
+
 from .inspect_output import Column, Printer, safe
 
 Values = dict[str, Any]
@@ -64,18 +66,27 @@ def _print_waste(printer: Printer, values: Values) -> None:
     files, size = values["slack_files"], values["wasted"]
     printer.line(
         ("waste", "title"),
-        f": {size} bytes behind the ends of {files} files, in their last blocks",
+        f": {counted(size, 'byte')} behind {_ends(files)}",
     )
     fragments = values["fragments"]
     average = fragments["fragments"] / (fragments["files"] or 1)
+    are = "is" if fragments["fragmented"] == 1 else "are"
     printer.line(
         ("fragments", "title"),
         f": {fragments['fragmented']} of {fragments['files']} files and directories with blocks "
-        f"are fragmented, {average:.1f} fragments on average",
+        f"{are} fragmented, {average:.1f} fragments on average",
     )
     printer.line(
         ("holes", "title"),
-        f": {values['holes']} blocks that files have only in their sizes",
+        f": {counted(values['holes'], 'block')} that files have only in their sizes",
+    )
+
+
+def _ends(files: int) -> str:
+    return (
+        "the end of 1 file, in its last block"
+        if files == 1
+        else f"the ends of {files} files, in their last blocks"
     )
 
 

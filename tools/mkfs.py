@@ -13,6 +13,7 @@ from vsfs.errors import ImpossibleSize, NoSpace
 from vsfs.layout import INODE_SIZE, MAX_BLOCK_COUNT, RESERVED_INODES, Geometry, ceil_div, uuid_text
 from vsfs.lock import mount_points
 from vsfs.mkfs import DEFAULT_JOURNAL, Identity, format_image, place_journal, plan, plan_for
+from vsfs.words import counted
 
 from .messages import explain, fail
 from .sizes import journal_size, parse_size, show_size
@@ -169,20 +170,16 @@ def _measure(arguments: argparse.Namespace, geometry: Geometry) -> Needs:
     free_inodes, free_blocks = room(geometry, arguments.journal)
     wanted, there = [], []
     if inodes:
-        wanted.append(_count(needs.inodes, "inode"))
+        wanted.append(counted(needs.inodes, "inode"))
         there.append(str(free_inodes))
     if blocks:
-        wanted.append(f"{_count(needs.blocks, 'block')} of {geometry.block_size} bytes")
+        wanted.append(f"{counted(needs.blocks, 'block')} of {geometry.block_size} bytes")
         there.append(str(free_blocks))
     raise NoSpace(
         f"the files in {arguments.directory} do not fit into {arguments.image}: they take "
         f"{' and '.join(wanted)}, and it has {' and '.join(there)}; "
         + _advice(arguments, geometry, needs)
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _advice(arguments: argparse.Namespace, geometry: Geometry, needs: Needs) -> str:
@@ -277,7 +274,7 @@ def summary(
             f"{geometry.inode_count} inodes of {INODE_SIZE} bytes, "
             f"{geometry.inodes_per_block} in a block"
         ),
-        "D": f"{geometry.data_blocks} blocks for files and directories",
+        "D": f"{counted(geometry.data_blocks, 'block')} for files and directories",
     }
     spans = [_span(region.start, region.count) for region in geometry.regions]
     width = max(map(len, spans))
@@ -301,8 +298,8 @@ def summary(
 def _filling(arguments: argparse.Namespace, needs: Needs) -> str:
     take = "would take" if arguments.dry_run else "take"
     text = (
-        f"  the files in {arguments.directory} {take} {_count(needs.inodes, 'inode')} "
-        f"and {_count(needs.blocks, 'block')}"
+        f"  the files in {arguments.directory} {take} {counted(needs.inodes, 'inode')} "
+        f"and {counted(needs.blocks, 'block')}"
     )
     if needs.left_out is not None:
         text += f"; {os.fsdecode(needs.left_out)} is the image itself and is left out"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from vsfs.copying import Calls, Copier, Keep, Tree, resolved
+from vsfs.words import counted
 
 from .shell_commands import BadUse, Group, Session, Trouble, inside
 
@@ -108,10 +109,11 @@ def _progress(tree: Callable[[], Tree]) -> Iterator[_Reports]:
         TimeRemainingColumn,
     )
 
-    done = TextColumn("{task.fields[done]} of {task.fields[files]} files")
+    done = TextColumn("{task.fields[done]} of {task.fields[files]}")
     columns = (BarColumn(), TaskProgressColumn(), done, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=size + files * _FILE_BYTES, files=files, done=0)
+        total = size + files * _FILE_BYTES
+        task = bar.add_task("", total=total, files=counted(files, "file"), done=0)
 
         def on_entry(_path: bytes) -> None:
             bar.update(task, advance=_FILE_BYTES, done=bar.tasks[0].fields["done"] + 1)

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import vsfs
 from vsfs.copying import Copier, Keep, Tree, resolved
+from vsfs.words import counted
 
 from .inspect_output import Cell, Column, Span, safe
 from .shell_commands import (
@@ -171,7 +172,7 @@ def stat_(session: Session, words: list[str]) -> None:
             "mode": f"0{stat.S_IMODE(mode):03o} {stat.filemode(mode)}",
             "links": str(status.st_nlink),
             "owner": f"uid {status.st_uid}, gid {status.st_gid}",
-            "size": f"{status.st_size} bytes",
+            "size": counted(status.st_size, "byte"),
             "blocks": f"{status.st_blocks * 512 // status.st_blksize} of {status.st_blksize} bytes",
             "accessed": _time_text(status.st_atime_ns),
             "modified": _time_text(status.st_mtime_ns),
@@ -186,7 +187,7 @@ def _time_text(time_ns: int) -> str:
     try:
         return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{ns:09}"
     except (OverflowError, ValueError, OSError):
-        return f"{seconds} seconds after 1970"
+        return f"{counted(seconds, 'second')} after 1970"
 
 
 @COMMANDS.command("readlink PATH", "what a symbolic link says")

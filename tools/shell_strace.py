@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import vsfs
 from vsfs.process import Call
+from vsfs.words import counted
 
 from .inspect_output import safe
 from .shell_commands import BadUse, Session
@@ -178,7 +179,7 @@ def result_text(result: object) -> str:
     if isinstance(result, str):
         return quoted(os.fsencode(result), None)
     if isinstance(result, list):
-        return f"{len(result)} names"
+        return counted(len(result), "name")
     if isinstance(result, bool):
         return str(int(result))
     if isinstance(result, int):

@@ -7,6 +7,7 @@ from typing import Final
 
 from vsfs.timeline import Group, Row, Timeline
 from vsfs.trace import Totals
+from vsfs.words import counted
 
 from .inspect_output import Printer, Span, safe
 
@@ -46,16 +47,12 @@ def totals_text(timeline: Timeline) -> list[str]:
 def _totals(totals: Totals) -> str:
     reads = _amount(totals.reads, "read", totals.blocks_read)
     writes = _amount(totals.writes, "write", totals.blocks_written)
-    return f"{reads}, {writes}, {_count(totals.barriers, 'barrier')}"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    return f"{reads}, {writes}, {counted(totals.barriers, 'barrier')}"
 
 
 def _amount(accesses: int, word: str, blocks: int) -> str:
-    text = _count(accesses, word)
-    return text if blocks == accesses else f"{text} of {_count(blocks, 'block')}"
+    text = counted(accesses, word)
+    return text if blocks == accesses else f"{text} of {counted(blocks, 'block')}"
 
 
 def label_of(group: Group, longest: int = _LONGEST_LABEL) -> str:

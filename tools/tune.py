@@ -24,6 +24,7 @@ from vsfs.layout import (
 )
 from vsfs.lock import mount_points
 from vsfs.validate import check_inode
+from vsfs.words import counted
 
 from .inspect_output import PlainPrinter, safe
 from .messages import explain, fail
@@ -133,10 +134,11 @@ def _make(image: str, change: _Change) -> None:
     try:
         if change.journal is False:
             count = tune.remove_journal(device, now_ns)
-            print(f"{image}: the journal is gone, and {count} blocks are free again")
+            are = "is" if count == 1 else "are"
+            print(f"{image}: the journal is gone, and {counted(count, 'block')} {are} free again")
         elif change.journal:
             count = tune.add_journal(device, now_ns, change.journal_blocks)
-            print(f"{image}: it has a journal of {count} blocks now")
+            print(f"{image}: it has a journal of {counted(count, 'block')} now")
         if change.label is not None:
             tune.set_label(device, change.label)
             print(f"{image}: its label is {change.label!r} now")
@@ -211,7 +213,7 @@ def _journal_text(device: BlockDevice, superblock: Superblock) -> str:
     block, offset = geometry.inode_location(JOURNAL_INO)
     data = device.read(block, INODE_SIZE, offset, Kind.INODE_TABLE, JOURNAL_INO)
     blocks = check_inode(JOURNAL_INO, data, geometry).size // geometry.block_size
-    return f"{blocks} blocks; vsfs-inspect IMAGE journal shows it"
+    return f"{counted(blocks, 'block')}; vsfs-inspect IMAGE journal shows it"
 
 
 def _time_text(time_ns: int) -> str:

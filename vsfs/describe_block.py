@@ -44,6 +44,7 @@ from vsfs.layout import (
     type_name,
 )
 from vsfs.rawimage import RawImage, sector_records, shown
+from vsfs.words import numbered, span
 
 _ROW: Final = 8  # bytes of a bitmap that are described together
 _UNIFORM: Final = (bytes(_ROW), b"\xff" * _ROW)
@@ -172,7 +173,7 @@ def _bits_title(bits: bytes, valid: int, base: int, which: str) -> str:
     """
     count = min(len(bits) * 8, valid)
     numbers = [base + index for index in range(count) if bits[index // 8] >> index % 8 & 1]
-    title = f"{'inode' if which == 'inode' else 'block'}s {_span(base, count)}: "
+    title = f"{numbered('inode' if which == 'inode' else 'block', base, count)}: "
     if not numbers:
         title += "free"
     elif len(numbers) == count:
@@ -180,10 +181,6 @@ def _bits_title(bits: bytes, valid: int, base: int, which: str) -> str:
     else:
         title += f"{_spans(numbers)} in use"
     return title if count == len(bits) * 8 else f"{title}; then past the end"
-
-
-def _span(first: int, count: int) -> str:
-    return f"{first}-{first + count - 1}" if count > 1 else str(first)
 
 
 def _spans(numbers: Iterable[int]) -> str:
@@ -194,7 +191,7 @@ def _spans(numbers: Iterable[int]) -> str:
     """
     pairs = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
     runs = [[number for _, number in group] for _, group in pairs]
-    return ", ".join(_span(run[0], len(run)) for run in runs)
+    return ", ".join(span(run[0], len(run)) for run in runs)
 
 
 def _inode_parts(image: RawImage, block_no: int, data: bytes) -> Iterator[Values]:
@@ -210,8 +207,7 @@ def _inode_parts(image: RawImage, block_no: int, data: bytes) -> Iterator[Values
             for each in range(index, index + run):
                 yield _inode_part(image, base + each, each * INODE_SIZE)
         else:
-            noun = "inode" if run == 1 else "inodes"
-            title = f"{noun} {_span(base + index, run)}: never used"
+            title = f"{numbered('inode', base + index, run)}: never used"
             yield _part(index * INODE_SIZE, run * INODE_SIZE, title)
         index += run
     if count < geometry.inodes_per_block:
@@ -309,7 +305,8 @@ def _journal_parts(image: RawImage, data: bytes, file_block: int) -> Iterator[Va
     yield _part(0, size, "journal header", field_values(JOURNAL, data[:size]), damage)
     end = size + 4 * len(numbers)
     if numbers:
-        yield _part(size, end - size, f"the log belongs to blocks {_spans(numbers)}")
+        nouns = "block" if len(numbers) == 1 else "blocks"
+        yield _part(size, end - size, f"the log belongs to {nouns} {_spans(numbers)}")
     if end < len(data):
         yield _part(end, len(data) - end, "not used")
 
@@ -322,8 +319,8 @@ def _indirect_parts(data: bytes, owner: Values) -> Iterator[Values]:
     for _, group in groupby(range(per_block), lambda index: pointers[index] and index + 1):
         indexes = list(group)
         first, count = indexes[0], len(indexes)
-        title = f"pointer{'s' * (count > 1)} {_span(first, count)}: "
-        where = _span(owner["file_block"] + first * below, below * count)
+        title = f"{numbered('pointer', first, count)}: "
+        where = span(owner["file_block"] + first * below, below * count)
         if not pointers[first]:
             title += "no block"
         elif level == 1:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from vsfs.describe import Values
 from vsfs.layout import JOURNAL_INO
+from vsfs.words import counted, span
 
 _IDENTITY: Final = ("mode", "uid", "gid")
 _TIMES: Final = ("atime_ns", "mtime_ns", "ctime_ns")
@@ -79,7 +80,7 @@ def _of_inode(inode: Values, moves: _Moves, files: dict[int, Values]) -> Iterato
         event, lost = "allocated", []
     if event == "allocated":
         size = files.get(ino, {}).get("size")
-        much = f", {size} bytes" if size and inode["type"] != "directory" else ""
+        much = f", {counted(size, 'byte')}" if size and inode["type"] != "directory" else ""
         name = _list(gained) if gained else f"inode {ino}, without a name,"
         yield f"{name} made: {inode['type']}{much}, inode {ino}"
         return
@@ -119,10 +120,13 @@ def _of_contents(file: Values) -> Iterator[str]:
         return
     if old != new:
         verb = "grew" if new > old else "shrank"
-        yield f"{_kind(file)}{path} {verb} from {old} to {new} bytes"
+        yield f"{_kind(file)}{path} {verb} from {old} to {counted(new, 'byte')}"
     if file["type"] == "directory":
         return
-    stretches = [f"{run['first_byte']}-{run['last_byte']}" for run in file["written"][:3]]
+    stretches = [
+        span(run["first_byte"], run["last_byte"] - run["first_byte"] + 1)
+        for run in file["written"][:3]
+    ]
     if stretches:
         more = " and more" if len(file["written"]) > len(stretches) else ""
         yield f"{path} written: bytes {', '.join(stretches)}{more}"

@@ -17,6 +17,7 @@ from vsfs.describe import THROUGH, Values, inode_record, name_values, path_value
 from vsfs.errors import Corrupt
 from vsfs.layout import JOURNAL_INO, TYPE_NAMES, DirectoryRecord, Geometry, InodeRecord, type_name
 from vsfs.rawimage import Piece, RawImage, Sector
+from vsfs.words import span
 
 MAX_NAMES: Final = 1000  # of one inode that are listed; all are counted
 _KINDS: Final = {b".": "itself", b"..": "parent"}
@@ -104,8 +105,7 @@ def what_by_place(geometry: Geometry, block: int) -> str:
 
 def _span(first: int, count: int, end: int) -> str:
     """`count` numbers from `first` on, but none from `end` on."""
-    last = min(first + count, end) - 1
-    return f"{first}-{last}" if last > first else str(first)
+    return span(first, min(count, end - first))
 
 
 def describe_owner(image: RawImage, block: int) -> Values:

@@ -20,6 +20,7 @@ from vsfs.describe import Values, inode_record, path_values
 from vsfs.describe_owner import role_of_piece
 from vsfs.errors import Corrupt
 from vsfs.rawimage import RawImage
+from vsfs.words import counted
 
 STATES: Final = (
     "free",
@@ -94,7 +95,9 @@ def _uses(image: RawImage) -> tuple[list[Use], list[int]]:
 def _damage(inos: list[int]) -> str | None:
     if not inos:
         return None
-    which = f"inode {inos[0]}" if len(inos) == 1 else f"inode {inos[0]} and {len(inos) - 1} others"
+    which = f"inode {inos[0]}"
+    if len(inos) > 1:
+        which += f" and {counted(len(inos) - 1, 'other')}"
     return f"{which} cannot be followed to the end, so that blocks behind may look lost"
 
 

@@ -56,6 +56,7 @@ from vsfs.layout import (
     records,
 )
 from vsfs.validate import check_inode, check_superblock
+from vsfs.words import counted
 
 _CACHED_BLOCKS: Final = 128  # 8 MiB of the largest blocks
 _CHUNK: Final = 1 << 20  # bytes of a file read at a time
@@ -271,7 +272,8 @@ class RawImage:
             return str(error)
         if not self.inode_in_use(ino):
             if record.nlink:
-                return f"its bit in the inode bitmap is 0, but it has {record.nlink} links"
+                links = counted(record.nlink, "link")
+                return f"its bit in the inode bitmap is 0, but it has {links}"
         elif not any(data) and ino > JOURNAL_INO:
             return "its bit in the inode bitmap is 1, but its record was never used"
         return None
@@ -400,7 +402,8 @@ class RawImage:
             if piece.level or piece.file_block >= blocks:
                 continue
             if not piece.block_no:
-                damage = f"{piece.count} blocks of the directory are a hole"
+                are = "is" if piece.count == 1 else "are"
+                damage = f"{counted(piece.count, 'block')} of the directory {are} a hole"
                 yield Sector(piece.file_block, 0, 0, (), damage)
                 continue
             for index in range(min(piece.count, blocks - piece.file_block)):

@@ -17,6 +17,7 @@ from typing import Final
 from vsfs.device import BlockDevice
 from vsfs.errors import NeedsCheck, VsfsError
 from vsfs.fsck import Finding, check, repair_safe
+from vsfs.words import counted
 
 log = logging.getLogger("vsfs")
 
@@ -78,4 +79,4 @@ def _summary(findings: tuple[Finding, ...]) -> str:
     if not number:
         return "nothing had to be repaired"
     parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    return f"repaired {number} problem{'s' * (number != 1)} ({parts})"
+    return f"repaired {counted(number, 'problem')} ({parts})"

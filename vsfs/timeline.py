@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from vsfs.device import Kind
 from vsfs.trace import Event, Part, Totals, Trace, TracedCall, totals_of
+from vsfs.words import counted, numbered
 
 #: Pieces of one file that have columns of their own; those of more share one.
 MOST_PIECES: Final = 8
@@ -195,8 +196,7 @@ class _Numbering:
 
     def _column(self, block: int, blocks: int) -> Column:
         """Its number, and what it is or what it was one after the other."""
-        number = f"block {block}" if blocks == 1 else f"blocks {block}-{block + blocks - 1}"
-        return Column(number, ", ".join(self._kinds[block, blocks]))
+        return Column(numbered("block", block, blocks), ", ".join(self._kinds[block, blocks]))
 
     def columns(self) -> list[Column]:
         """All columns, in the order of the disk."""
@@ -280,8 +280,8 @@ def compare(timeline: Timeline, figure: str) -> tuple[bool, list[str]]:
         if ours[1] != books[1]:
             reordered.append(number)
     if len(calls) != len(expected):
-        plural = "" if len(calls) == 1 else "s"
-        text = f"{len(calls)} call{plural} with accesses, where figure {figure} has {len(expected)}"
+        how_many = counted(len(calls), "call")
+        text = f"{how_many} with accesses, where figure {figure} has {len(expected)}"
         return False, [text]
     which = f"calls {', '.join(map(str, reordered[:-1]))} and {reordered[-1]}"
     if len(reordered) == 1:

@@ -124,7 +124,8 @@ def add_journal(device: BlockDevice, now_ns: int, count: int | None = None) -> i
 
 
 def _too_full(free: int, count: int, needed: int) -> str:
-    text = f"a journal of {count} blocks takes {needed} blocks, and only {free} are free"
+    are = "is" if free == 1 else "are"
+    text = f"a journal of {count} blocks takes {needed} blocks, and only {free} {are} free"
     if free > MIN_BLOCKS:
         return f"{text}; ask for a smaller one with -J blocks={free - 1}"
     return f"{text}; remove some files first"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -265,6 +266,37 @@ def test_the_blocks_of_all_uses_are_those_of_the_disk(found: Json) -> None:
     assert values["inodes"]["types"] == {"directory": 2, "regular file": 3, "symbolic link": 1}
     assert values["wasted"] == sum(-size % BLOCK for size in (6, 60_000, 100_003))
     assert [file["ino"] for file in values["largest"]][:2] == [5, 6]
+
+
+def test_one_of_a_thing_is_no_plural(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, image = tmp_path / "before.img", tmp_path / "disk.img"
+    vsfs.format_image(before, identity=IDENTITY)
+    image.write_bytes(before.read_bytes())
+    with changed(image) as fs:
+        put(fs, "/one", b"1")
+        put(fs, "/gone", b"1")
+        put(fs, "/sparse", b"1", BLOCK)
+        fs.unlink("/gone")
+    for words in (
+        ["layout"],
+        ["bitmap"],
+        ["tree"],
+        ["path", "/one"],
+        ["names", "/one"],
+        ["where", "/one", "1"],
+        ["ls", "--deleted"],
+        ["deleted"],
+        ["recover", "4", str(tmp_path / "found")],
+        ["fragments", "/one"],
+        ["usage"],
+        ["diff", str(before)],
+    ):
+        assert inspect.main([str(image), *words]) == 0, words
+    shown = capsys.readouterr().out
+    plurals = r"\b1 (?:more )?(?:bytes|blocks|files|inodes|names|records|reads|links|runs|others)\b"
+    assert re.findall(rf"(?:^|[^-\w]){plurals}", shown) == []
+    assert "1 byte" in shown
+    assert "1 block" in shown
 
 
 def test_an_unknown_structure_is_said(run: Run) -> None:

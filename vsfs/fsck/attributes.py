@@ -9,7 +9,7 @@ from __future__ import annotations
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
 from vsfs.fsck.blocks import POINTER_RANGE
-from vsfs.fsck.context import Change, Check, CheckedInode, counted
+from vsfs.fsck.context import Change, Check, CheckedInode
 from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.pointers import Claim, attribute_pointer
 from vsfs.layout import (
@@ -21,6 +21,7 @@ from vsfs.layout import (
     encode_attributes,
     seal_attributes,
 )
+from vsfs.words import counted
 
 ATTRIBUTES = rule(
     211,

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from vsfs.fsck.context import Check, CheckedInode, counted
+from vsfs.fsck.context import Check, CheckedInode
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.pointers import (
     Claim,
@@ -32,6 +32,7 @@ from vsfs.fsck.pointers import (
 from vsfs.fsck.sizes import Found, compare, end_of, first_past
 from vsfs.fsck.usage import Usage
 from vsfs.layout import INDIRECT_LEVELS, get_pointers
+from vsfs.words import counted
 
 POINTER_RANGE = rule(
     220,

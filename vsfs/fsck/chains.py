@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vsfs.fsck.context import Check, CheckedInode, Entry, counted
+from vsfs.fsck.context import Check, CheckedInode, Entry
 from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.records import Draft, Gap
 from vsfs.layout import FREE_INO, SECTOR_SIZE, DirectoryRecord
+from vsfs.words import counted
 
 RECORD = rule(
     301,

@@ -463,17 +463,6 @@ class Check:
         return ino
 
 
-def counted(count: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> counted(1, "block"), counted(0, "block"), counted(3, "more entry")
-    ('1 block', '0 blocks', '3 more entries')
-    """
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
-
-
 def in_words(noun: str, numbers: list[int]) -> str:
     """Numbers of things for a sentence, at most three of them.
 

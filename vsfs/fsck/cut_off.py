@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
-from vsfs.fsck.context import Change, Check, counted
+from vsfs.fsck.context import Change, Check
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.superblock_fields import field_change, field_evidence, refuse
 from vsfs.layout import Superblock, encode_superblock
+from vsfs.words import counted
 
 CUT_OFF = rule(
     109,

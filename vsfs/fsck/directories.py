@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from vsfs.fsck.chains import Gaps, entries_in
-from vsfs.fsck.context import Check, CheckedInode, Entry, counted
+from vsfs.fsck.context import Check, CheckedInode, Entry
 from vsfs.fsck.dots import read_first_sector
 from vsfs.fsck.entry_types import raw_blocks
 from vsfs.fsck.findings import Evidence, Rule, quoted, rule
@@ -41,6 +41,7 @@ from vsfs.layout import (
     TYPE_NAMES,
     decode_inode,
 )
+from vsfs.words import counted
 
 EXTRA_DOTS = rule(
     303,

@@ -11,7 +11,7 @@ import stat
 from typing import Any, Final
 
 from vsfs.errors import Corrupt
-from vsfs.fsck.context import INODE_OFFSET, Check, CheckedInode, counted
+from vsfs.fsck.context import INODE_OFFSET, Check, CheckedInode
 from vsfs.fsck.entry_types import named_types
 from vsfs.fsck.findings import rule
 from vsfs.layout import (
@@ -25,6 +25,7 @@ from vsfs.layout import (
     records,
     type_name,
 )
+from vsfs.words import counted
 
 MODE = rule(
     204,

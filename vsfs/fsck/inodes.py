@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from vsfs.device import Kind
 from vsfs.fsck.attributes import check_attribute_pointer, check_attributes
 from vsfs.fsck.blocks import check_blocks, find_contested
-from vsfs.fsck.context import Change, Check, CheckedInode, counted, is_sealed, may_be_used
+from vsfs.fsck.context import Change, Check, CheckedInode, is_sealed, may_be_used
 from vsfs.fsck.crc import find_wrong_byte
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.inode_fields import check_fields, field_at, is_plausible, types_in_entries
@@ -35,6 +35,7 @@ from vsfs.layout import (
     inode_checksum,
     type_name,
 )
+from vsfs.words import counted
 
 CHECKSUM = rule(
     201,

@@ -12,7 +12,7 @@ import contextlib
 
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
-from vsfs.fsck.context import Change, Check, counted
+from vsfs.fsck.context import Change, Check
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.inodes import restore_byte
 from vsfs.fsck.pointers import all_arrays
@@ -26,6 +26,7 @@ from vsfs.layout import (
     JournalHeader,
     encode_journal,
 )
+from vsfs.words import counted
 
 _TAUGHT = "OSTEP 42.3 Journaling (or Write-Ahead Logging)"
 

@@ -8,9 +8,10 @@ directory in it; the root by its `.` and `..`, and by the same `..`.
 
 from __future__ import annotations
 
-from vsfs.fsck.context import Check, CheckedInode, Entry, counted
+from vsfs.fsck.context import Check, CheckedInode, Entry
 from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.layout import JOURNAL_INO, LINK_MAX, ROOT_INO
+from vsfs.words import counted
 
 LINKS = rule(
     501,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 
-from vsfs.fsck.context import Check, CheckedInode, counted
+from vsfs.fsck.context import Check, CheckedInode
 from vsfs.fsck.findings import Evidence, rule
 from vsfs.fsck.pointers import (
     Claim,
@@ -21,6 +21,7 @@ from vsfs.fsck.pointers import (
     walk,
 )
 from vsfs.layout import INLINE_SIZE, ceil_div
+from vsfs.words import counted
 
 PAST_END = rule(
     223,

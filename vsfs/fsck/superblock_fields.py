@@ -6,10 +6,11 @@ from typing import Final, NoReturn
 
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
-from vsfs.fsck.context import Change, counted
+from vsfs.fsck.context import Change
 from vsfs.fsck.findings import Evidence, quoted
 from vsfs.layout import LABEL_MAX, SUPERBLOCK, fields
 from vsfs.validate import SUPERBLOCK_OFFSET
+from vsfs.words import counted
 
 _WIDTH: Final = {field.name: field.width for field in fields(SUPERBLOCK)}
 

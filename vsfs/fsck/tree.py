@@ -16,11 +16,12 @@ import itertools
 import stat
 from collections import deque
 
-from vsfs.fsck.context import Check, CheckedInode, Entry, counted
+from vsfs.fsck.context import Check, CheckedInode, Entry
 from vsfs.fsck.findings import Evidence, quoted, rule
 from vsfs.fsck.lost_found import LostFound
 from vsfs.fsck.records import Draft, entry_evidence
 from vsfs.layout import JOURNAL_INO, ROOT_INO, type_name
+from vsfs.words import counted
 
 ONE_PARENT = rule(
     401,
