@@ -230,7 +230,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "vsfs_tools.shell_words": (),
     "vsfs_tools.shell_commands": (
         "vsfs.copying",
-        "vsfs.trace",
+        "vsfs.traced",
         "vsfs",
         "vsfs_tools.inspect_output",
     ),

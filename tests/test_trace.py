@@ -327,7 +327,7 @@ def test_calls_by_inode_number_are_named_by_path() -> None:
         "read(/foo/bar, 10, 4096)",
         "write(/foo/bar, 3, 0)",
         "rename(/foo/bar, /baz)",
-        "release(/foo/bar)",
+        "release(/baz)",
     ] == [call.label for call in recorder.trace.calls]
 
 

@@ -29,8 +29,9 @@ from typing import Final, NoReturn, Protocol
 
 import vsfs
 from vsfs.copying import Calls
-from vsfs.process import Call, ProcessTable
+from vsfs.process import Call, Process, ProcessTable
 from vsfs.trace import Recorder
+from vsfs.traced import TracedVolume
 
 from .inspect_output import PlainPrinter, Printer, RichPrinter
 
@@ -137,6 +138,24 @@ class Session:
             if name in group.commands:
                 return group.commands[name]
         return None
+
+    def current_directory(self, process: Process) -> str | None:
+        """Where a process is, for people; None if that was removed.
+
+        A traced volume is not asked, since that would be part of the trace: it knows
+        the names by which the directory was entered.
+        """
+        if process.current is None:
+            return "/"
+        if not process.current.inode.nlink:
+            return None
+        volume = self.fs.volume
+        if isinstance(volume, TracedVolume):
+            known = volume.names.path(process.walker.current)
+            if known is not None:
+                return known
+        with self.unobserved():
+            return vsfs.FileSystem(volume, process=process).getcwd()
 
     @contextlib.contextmanager
     def unobserved(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vsfs.layout import ROOT_INO
+from vsfs.process import Process
 
 from .inspect_output import Column
 from .shell_commands import Group, Session, Trouble, exactly, number
@@ -58,26 +58,16 @@ def ps(session: Session, words: list[str]) -> None:
             str(process.credentials.gid),
             str(len(process.descriptors())),
             f"0{process.umask:03o}",
-            _current(session, process.pid),
+            _current(session, process),
         ]
         for process in session.processes
     ]
     session.printer.table(columns, rows)
 
 
-def _current(session: Session, pid: int) -> str:
-    process = session.processes.get(pid)
-    if process.walker.current == ROOT_INO:
-        return "/"
-    with session.unobserved():
-        before = session.fs.process.pid
-        try:
-            session.become(pid)
-            return session.fs.getcwd()
-        except FileNotFoundError:
-            return f"inode {process.walker.current}, removed"
-        finally:
-            session.become(before)
+def _current(session: Session, process: Process) -> str:
+    where = session.current_directory(process)
+    return f"inode {process.walker.current}, removed" if where is None else where
 
 
 @COMMANDS.command(

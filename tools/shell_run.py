@@ -150,11 +150,10 @@ def _report(session: Session, command: Command, error: OSError) -> int:
 
 def prompt_text(session: Session) -> str:
     """Where one is; and which process one is, when there are several."""
-    with session.unobserved():
-        try:
-            where = session.fs.getcwd()
-        except OSError:
-            where = "(removed)"
+    try:
+        where = session.current_directory(session.fs.process) or "(removed)"
+    except OSError:
+        where = "(damaged)"
     process = f"[{session.fs.process.pid}]" if len(session.processes) > 1 else ""
     return f"vsfs{process}:{safe(where)}$ "
 

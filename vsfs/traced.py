@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from vsfs.device import BlockDevice
+from vsfs.directory import Directory
 from vsfs.inode import Inode
 from vsfs.openfiles import OpenFile
 from vsfs.process import Call
@@ -151,6 +152,19 @@ class TracedVolume(Volume):
         if self.traced.recorder is not None:
             self.traced.recorder.rename("open", "create")
         return inode
+
+    def _move_entry(
+        self,
+        source: Directory,
+        name: bytes,
+        target: Directory,
+        new_name: bytes,
+        inode: Inode,
+        *,
+        replace: bool,
+    ) -> None:
+        super()._move_entry(source, name, target, new_name, inode, replace=replace)
+        self.names.learn(inode.ino, target.inode.ino, new_name)
 
     def label(self, name: str, args: tuple[Any, ...]) -> str:
         """A call as text: ``read(/foo/bar, 4096, 0)``."""

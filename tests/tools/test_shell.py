@@ -19,7 +19,7 @@ from vsfs_tools.shell import main
 from vsfs_tools.shell_calls import unescaped
 from vsfs_tools.shell_commands import Session
 from vsfs_tools.shell_pictures import draw_open_file_table
-from vsfs_tools.shell_run import GROUPS, new_session, run_script
+from vsfs_tools.shell_run import GROUPS, new_session, prompt_text, run_script
 from vsfs_tools.shell_strace import WHENCE, quoted
 from vsfs_tools.shell_words import BadLine, CommandLine, Unfinished, parse
 
@@ -29,6 +29,7 @@ from tests.support.documents import ROOT as REPOSITORY
 from tests.support.images import IDENTITY, blank, image_of, mount
 from tests.support.mounts import tree
 from tests.support.rawwalk import walk
+from tests.support.traces import book_image, traced
 from vsfs.device import MemoryDevice
 
 BINARY = bytes(range(256)) * 10
@@ -152,6 +153,52 @@ def test_a_file_is_made_read_copied_moved_and_removed(typed: Typed, session: Ses
     )
     assert out == "hello\nmorehello\nmore/d\nhel"
     assert session.fs.listdir("/") == ["f", "d"]
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_the_prompt_and_ps_are_no_part_of_the_trace(
+    cold: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fs, recorder = traced(book_image(with_bar=True), cold=cold)
+    session = new_session(fs, "disk.img")
+    assert run_script(session, "cd /foo") == 0
+    fs.volume.sync()
+    recorder.trace.calls.clear()
+    recorder.trace.events.clear()
+    assert prompt_text(session) == "vsfs:/foo$ "
+    assert run_script(session, "ps") == 0
+    assert "/foo" in capsys.readouterr().out
+    recorder.finish()
+    assert (recorder.trace.calls, recorder.trace.events) == ([], [])
+
+
+WAYS = (
+    "mkdir -p /a/b/c /d",
+    "ln -s /a/b /link",
+    "cd /link/c",
+    "cd ..",
+    "mv /a/b /d/moved",
+    "cd c",
+    "mv /d /e",
+    "cd ../../../a",
+    "cd /e/moved",
+    "fork",
+    "as 2",
+    "cd c",
+)
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_the_prompt_is_where_pwd_is(is_traced: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    session = new_session(traced(blank())[0] if is_traced else mount(blank()), "disk.img")
+    for way in WAYS:
+        assert run_script(session, way) == 0, way
+        assert f":{session.fs.getcwd()}$ " in prompt_text(session), way
+    assert run_script(session, "rmdir /e/moved/c") == 0
+    assert prompt_text(session) == "vsfs[2]:(removed)$ "
+    assert run_script(session, "ps") == 0
+    assert "removed" in capsys.readouterr().out
+    session.fs.volume.close()
 
 
 def test_ls_lists_as_ls_does(typed: Typed, session: Session) -> None:
