@@ -465,6 +465,31 @@ def test_a_header_that_no_crash_leaves_is_refused(
     assert device.image == before
 
 
+@pytest.mark.parametrize(("flag", "state"), [(0, 1), (FEATURE_INCOMPAT_RECOVER, 2)])
+def test_a_count_of_0_is_mounted_whatever_its_checksum_and_the_header_written_anew(
+    flag: int, state: int
+) -> None:
+    image = Image(prepared().image)
+    image.put_superblock(feature_incompat=flag, state=state)
+    at = image.at(journal_of(image.data).blocks[0], 16)
+    image.put_word(at, int.from_bytes(image.data[at : at + 4], "little") ^ 1)
+    device = MemoryDevice(image.data)
+    assert 712 in [finding.rule.number for finding in check(device).findings]
+    expected = tree_of(bytes(image.data))
+    mount(device).unmount()
+    assert not check(device).findings
+    assert tree_of(bytes(device.image)) == expected
+
+
+def test_without_the_flag_a_mount_for_writing_wants_a_header_and_one_for_reading_none() -> None:
+    image = Image(prepared().image)
+    image.put_block(journal_of(image.data).blocks[0], bytes(512))
+    device = MemoryDevice(image.data)
+    with pytest.raises(Corrupt, match="journal header"):
+        mount(device)
+    assert "a" in mount(device, read_only=True).listdir("/")
+
+
 def test_more_blocks_than_the_log_has_are_refused() -> None:
     image = Image(journaled().image)
     own = journal_of(image.data).blocks
