@@ -14,18 +14,17 @@ import shutil
 import struct
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.support.documents import ROOT, generated_parts, regenerate
+from tests.support.documents import ROOT, Document, generated
 from vsfs import describe_fields, layout, mkfs
 from vsfs.layout import Field, Geometry
 from vsfs.volume import SYMLINK_MAX
 
-DOCUMENT: Final = ROOT / "docs" / "FORMAT.md"
 TEXTBOOK: Final = ROOT / "images" / "textbook.img"
 
 STRUCTURES: Final[dict[str, Any]] = {
@@ -168,14 +167,20 @@ def _records(image: bytes, start: int, size: int) -> Iterator[str]:
         at += length
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {
-    **{
-        f"{name} fields": functools.partial(field_table, structure)
-        for name, structure in STRUCTURES.items()
-    },
-    "limits": limits_table,
-    "example": example,
-}
+DOCUMENT: Final = Document(
+    "FORMAT.md",
+    generated(
+        {
+            **{
+                f"{name} fields": functools.partial(field_table, structure)
+                for name, structure in STRUCTURES.items()
+            },
+            "limits": limits_table,
+            "example": example,
+        }
+    ),
+    __name__,
+)
 
 
 # -- what is held -------------------------------------------------------------
@@ -184,7 +189,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
 def parsed_tables() -> list[list[Field]]:
     """The tables of fields that stand in the document, in their order."""
     tables: list[list[Field]] = []
-    lines = iter(DOCUMENT.read_text(encoding="utf-8").splitlines())
+    lines = iter(DOCUMENT.text.splitlines())
     for line in lines:
         if line != _HEAD:
             continue
@@ -208,23 +213,17 @@ def test_the_table_of_fields_is_that_of_the_layout(name: str) -> None:
     assert expected == found, f"the table should be\n\n{field_table(STRUCTURES[name])}"
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_a_generated_part_is_up_to_date(name: str) -> None:
-    expected = PARTS[name]()
-    assert expected == generated_parts(DOCUMENT)[name], f"run python -m {__name__}"
-
-
-def test_every_generated_part_is_known() -> None:
-    assert sorted(PARTS) == sorted(generated_parts(DOCUMENT))
+def test_the_document_is_up_to_date() -> None:
+    DOCUMENT.check()
 
 
 def test_the_document_describes_this_version() -> None:
-    title = DOCUMENT.read_text("utf-8").splitlines()[0]
+    title = DOCUMENT.text.splitlines()[0]
     assert f"# The VSFS on-disk format, version {layout.VERSION}" == title
 
 
 def test_the_table_of_type_codes_is_that_of_the_layout() -> None:
-    _, _, rest = DOCUMENT.read_text("utf-8").partition("| `file_type` | what |\n|---|---|\n")
+    _, _, rest = DOCUMENT.text.partition("| `file_type` | what |\n|---|---|\n")
     rows = re.findall(r"^\| (\d) \| ([^|]*) \|$", rest.partition("\n\n")[0], re.MULTILINE)
     documented = {int(code): what for code, what in rows}
     assert documented == layout.TYPE_NAMES
@@ -245,12 +244,12 @@ def test_the_table_of_type_codes_is_that_of_the_layout() -> None:
 )
 def test_the_table_of_limits_has_the_limits_of_the_code(constant: int, row: str) -> None:
     assert str(constant) in row
-    assert f"\n{row}" in DOCUMENT.read_text("utf-8")
+    assert f"\n{row}" in DOCUMENT.text
 
 
 def c_listing() -> str:
     """The C of the document."""
-    match = re.search(r"```c\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    match = re.search(r"```c\n(.*?)```", DOCUMENT.text, re.DOTALL)
     assert match
     return match[1]
 
@@ -298,4 +297,4 @@ def test_the_c_structures_compile_to_the_offsets_of_the_layout(tmp_path: Path) -
 
 
 if __name__ == "__main__":
-    regenerate(DOCUMENT, PARTS)
+    DOCUMENT.write()

@@ -17,17 +17,13 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-import pytest
 from vsfs_tools import fsck
 
 import vsfs
 from tests.support.damage import Image
-from tests.support.documents import ROOT as REPOSITORY
-from tests.support.documents import Parts, generated_parts, regenerate
+from tests.support.documents import Document, console, generated, parts_of
 from tests.support.images import IDENTITY, ROOT, Clock
 from vsfs.fsck import all_rules
-
-DOCUMENT: Final = REPOSITORY / "docs" / "FSCK.md"
 
 #: The examples: commands, and what somebody types when asked.
 SESSIONS: Final[dict[str, list[tuple[str, str]]]] = {
@@ -80,7 +76,7 @@ def sessions() -> dict[str, str]:
                 else:
                     shown, status = run(command, iter(answers))
                 lines.append(f"$ {command}\n{shown}")
-            played[name] = f"```console\n{''.join(lines)}```\n"
+            played[name] = console("".join(lines))
         return played
 
 
@@ -118,23 +114,18 @@ def rules_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: Final[Parts] = {
-    "rules": rules_table,
-    **{name: lambda name=name: sessions()[name] for name in SESSIONS},  # type: ignore[misc]
-}
+DOCUMENT: Final = Document(
+    "FSCK.md",
+    generated({"rules": rules_table, **parts_of(SESSIONS, lambda name: sessions()[name])}),
+    __name__,
+)
 
 
 # -- what is held --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_a_generated_part_is_up_to_date(name: str) -> None:
-    expected = PARTS[name]()
-    assert expected == generated_parts(DOCUMENT)[name], f"run python -m {__name__}"
-
-
-def test_every_generated_part_is_known() -> None:
-    assert sorted(PARTS) == sorted(generated_parts(DOCUMENT))
+def test_the_document_is_up_to_date() -> None:
+    DOCUMENT.check()
 
 
 def test_every_rule_is_a_sentence_with_a_section_of_osteps() -> None:
@@ -145,4 +136,4 @@ def test_every_rule_is_a_sentence_with_a_section_of_osteps() -> None:
 
 
 if __name__ == "__main__":
-    regenerate(DOCUMENT, PARTS)
+    DOCUMENT.write()

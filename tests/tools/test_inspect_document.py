@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -21,10 +22,9 @@ from unittest import mock
 import pytest
 from vsfs_tools import inspect
 
-from tests.support.documents import ROOT as REPOSITORY
+from tests.support.documents import Document, parts_of
 from tests.tools.test_inspect import build_example, build_later, build_waiting
 
-DOCUMENT: Final = REPOSITORY / "docs" / "INSPECT.md"
 EXAMPLE: Final = re.compile(
     r"^(```console\n)\$ (vsfs-inspect .*)\n((?:.*\n)*?)(```)$", re.MULTILINE
 )
@@ -55,9 +55,9 @@ def shortened(text: str, shown: str) -> str:
     return "".join([*lines[:first], LEFT_OUT, *(lines[-last:] if last else [])])
 
 
-@functools.cache
-def renewed() -> tuple[str, dict[str, str]]:
-    """The document with the outputs that its commands have now, and the pictures."""
+@contextlib.contextmanager
+def images() -> Iterator[None]:
+    """A folder with the images of the examples, as the current one."""
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.chdir(folder),
@@ -66,30 +66,41 @@ def renewed() -> tuple[str, dict[str, str]]:
         build_example(Path("disk.img"))
         build_later(Path("disk.img"), Path("later.img"))
         build_waiting(Path("journal.img"))
-        pictures = {name: printed(command) for name, command in PICTURES.items()}
-        text = EXAMPLE.sub(
+        yield
+
+
+def renewed(text: str) -> str:
+    """The document with the outputs that its commands have now."""
+    with images():
+        return EXAMPLE.sub(
             lambda found: (
                 f"{found[1]}$ {found[2]}\n{shortened(printed(found[2]), found[3])}{found[4]}"
             ),
-            DOCUMENT.read_text(encoding="utf-8"),
+            text,
         )
-    return text, pictures
+
+
+@functools.cache
+def pictures() -> dict[str, str]:
+    """Every picture as it is drawn now."""
+    with images():
+        return {file: printed(command) for file, command in PICTURES.items()}
+
+
+DOCUMENT: Final = Document(
+    "INSPECT.md", renewed, __name__, parts_of(PICTURES, lambda file: pictures()[file])
+)
 
 
 def test_the_document_shows_what_the_command_prints() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    assert len(EXAMPLE.findall(text)) > 10
-    assert renewed()[0] == text, f"run python -m {__name__}"
+    assert len(EXAMPLE.findall(DOCUMENT.text)) > 10
+    DOCUMENT.check()
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_of_the_document_is_what_the_command_draws(name: str) -> None:
-    assert renewed()[1][name] == (DOCUMENT.parent / name).read_text(encoding="utf-8")
-    assert f"({name})" in DOCUMENT.read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", PICTURES)
+def test_a_picture_of_the_document_is_what_the_command_draws(file: str) -> None:
+    DOCUMENT.check_picture(file)
 
 
 if __name__ == "__main__":
-    new_text, new_pictures = renewed()
-    DOCUMENT.write_text(new_text, encoding="utf-8")
-    for name, picture in new_pictures.items():
-        (DOCUMENT.parent / name).write_text(picture, encoding="utf-8")
+    DOCUMENT.write()

@@ -21,13 +21,10 @@ from vsfs_tools.shell_commands import Session
 from vsfs_tools.shell_run import new_session, prompt_text, run_script
 from vsfs_tools.timeline_svg import svg_of
 
-from tests.support.documents import ROOT as REPOSITORY
-from tests.support.documents import Parts, generated_parts, regenerate
+from tests.support.documents import Document, console, generated, parts_of
 from tests.support.images import blank, mount
 from tests.support.traces import book_image, traced
 from vsfs.timeline import timeline_of
-
-DOCUMENT: Final = REPOSITORY / "docs" / "SYSTEM_CALLS.md"
 
 #: What is typed; an empty line ends what is shown together.
 SESSIONS: Final[dict[str, str]] = {
@@ -233,7 +230,7 @@ def sessions() -> dict[str, str]:
         played = {name: play(session, typed) for name, typed in SESSIONS.items()}
         fs.unmount()
     time.tzset()
-    return {name: f"```console\n{shown}```\n" for name, shown in played.items()}
+    return {name: console(shown) for name, shown in played.items()}
 
 
 @functools.cache
@@ -248,7 +245,7 @@ def timelines() -> dict[str, tuple[str, str]]:
             shown = re.sub(r"^(.{60}).{41,}$", r"\1...", shown, flags=re.MULTILINE)
             assert session.recorder is not None
             picture = svg_of(timeline_of(session.recorder.trace))
-            played[name] = (f"```console\n{shown}```\n", picture)
+            played[name] = (console(shown), picture)
     return played
 
 
@@ -257,34 +254,31 @@ def what_ifs() -> dict[str, str]:
     """Every comparison as it is in the document."""
     fs, _ = traced(book_image(with_bar=True))
     session = new_session(fs, "disk.img")
-    return {name: f"```console\n{play(session, typed)}```\n" for name, typed in WHAT_IFS.items()}
+    return {name: console(play(session, typed)) for name, typed in WHAT_IFS.items()}
 
 
-PARTS: Final[Parts] = {
-    **{name: (lambda name=name: sessions()[name]) for name in SESSIONS},  # type: ignore[misc]
-    **{name: (lambda name=name: timelines()[name][0]) for name in TIMELINES},  # type: ignore[misc]
-    **{name: (lambda name=name: what_ifs()[name]) for name in WHAT_IFS},  # type: ignore[misc]
-}
+DOCUMENT: Final = Document(
+    "SYSTEM_CALLS.md",
+    generated(
+        {
+            **parts_of(SESSIONS, lambda name: sessions()[name]),
+            **parts_of(TIMELINES, lambda name: timelines()[name][0]),
+            **parts_of(WHAT_IFS, lambda name: what_ifs()[name]),
+        }
+    ),
+    __name__,
+    parts_of(PICTURES, lambda file: timelines()[PICTURES[file]][1]),
+)
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_a_generated_part_is_up_to_date(name: str) -> None:
-    expected = PARTS[name]()
-    assert expected == generated_parts(DOCUMENT)[name], f"run python -m {__name__}"
-
-
-def test_every_generated_part_is_known() -> None:
-    assert sorted(PARTS) == sorted(generated_parts(DOCUMENT))
+def test_the_document_is_up_to_date() -> None:
+    DOCUMENT.check()
 
 
 @pytest.mark.parametrize("file", PICTURES)
 def test_a_picture_is_up_to_date(file: str) -> None:
-    expected = timelines()[PICTURES[file]][1]
-    shown = (DOCUMENT.parent / file).read_text(encoding="utf-8")
-    assert expected == shown, f"run python -m {__name__}"
+    DOCUMENT.check_picture(file)
 
 
 if __name__ == "__main__":
-    regenerate(DOCUMENT, PARTS)
-    for file, name in PICTURES.items():
-        (DOCUMENT.parent / file).write_text(timelines()[name][1], encoding="utf-8")
+    DOCUMENT.write()
