@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from .inspect_output import Printer, Span, safe
+from .inspect_output import Printer, Span, print_damage, safe
 
 Values = dict[str, Any]
 
@@ -31,8 +31,7 @@ def print_block(printer: Printer, values: Values) -> None:
     )
     for owner in values["owners"]:
         printer.line(*owner_spans(owner))
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     printer.line()
     data = bytes.fromhex(values["hex"])
     if not values["parts"]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from vsfs.words import counted
 
 from .inspect_blocks import owner_spans
-from .inspect_output import Cell, Column, Printer, safe
+from .inspect_output import Cell, Column, Printer, print_damage, safe
 
 Values = dict[str, Any]
 
@@ -118,8 +118,7 @@ def print_recovery(printer: Printer, values: Values) -> None:
     if values["written"] != values["size"]:
         size = counted(values["size"], "byte")
         printer.line(f"  zeroes for the rest of its {size}: holes, or not to be had")
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     for reused in values["reused"][:_LISTED]:
         at = reused["file_block"]
         what = "a block of pointers" if at is None else f"file block {at}, zeroes now"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from vsfs.words import span
 
-from .inspect_output import Cell, Column, Printer, Span, safe
+from .inspect_output import Cell, Column, Printer, Span, print_damage, safe
 from .inspect_pointers import print_pointers
 
 Values = dict[str, Any]
@@ -69,12 +69,6 @@ def name_spans(values: Values) -> Iterator[Span]:
         yield safe(values["path"]), style.get(values.get("type", "directory"), "title")
     if values.get("target") is not None:
         yield f" -> {safe(values['target'])}"
-
-
-def print_damage(printer: Printer, values: Values) -> None:
-    """What is wrong with what is shown, if anything is."""
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
 
 
 # -- fields -------------------------------------------------------------------

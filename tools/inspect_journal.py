@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from vsfs.words import counted, span
 
-from .inspect_output import Cell, Column, Printer, safe
+from .inspect_output import Cell, Column, Printer, print_damage, safe
 
 Values = dict[str, Any]
 
@@ -38,8 +38,7 @@ def print_journal(printer: Printer, name: str, values: Values) -> None:
     places = f" of {name} in blocks {spans}" if spans else f" of {name}"
     room = f": a header, and room for {counted(values['capacity'], 'block')}" if spans else ""
     printer.line(("journal", "title"), places, room)
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     if values["header"] is None:
         return
     printer.line()

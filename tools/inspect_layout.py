@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from vsfs.words import counted
 
-from .inspect_output import Cell, Column, Printer, Span, safe
+from .inspect_output import Cell, Column, Printer, Span, print_damage, safe
 from .sizes import show_size
 
 Values = dict[str, Any]
@@ -64,8 +64,7 @@ def print_layout(printer: Printer, name: str, values: Values) -> None:
     for at in range(0, len(cells), per_row):
         _print_row(printer, cells[at : at + per_row])
     _print_key(printer, values["blocks_per_cell"], cells)
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     printer.line()
     _print_table(printer, values["inode_table"])
     printer.line()

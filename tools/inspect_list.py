@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .inspect_deleted import deleted_rows, print_names_table
-from .inspect_output import Cell, Column, Printer, Span, safe
+from .inspect_output import Cell, Column, Printer, Span, print_damage, safe
 
 Values = dict[str, Any]
 
@@ -76,8 +76,7 @@ def print_status(printer: Printer, values: Values) -> None:
     name = "(no name)" if values["path"] is None else safe(values["path"])
     target = "" if values["target"] is None else f" -> {safe(values['target'])}"
     printer.line("  File: ", (name, "title"), target)
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     kind = values["type"] or "never used"
     state = "" if values["in_use"] else " (free)"
     printer.line(f"  Size: {values['size']:<12} Blocks: {values['blocks']:<10} {kind}{state}")

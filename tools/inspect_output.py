@@ -7,8 +7,8 @@ text or (text, style); a style is a word for what the text is, never a colour.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -192,3 +192,9 @@ def _rich_text(spans: Iterable[Span]) -> Text:
 def printer_for_stdout() -> Printer:
     """In colour on a terminal, plain anywhere else."""
     return RichPrinter() if sys.stdout.isatty() else PlainPrinter()
+
+
+def print_damage(printer: Printer, values: Mapping[str, Any]) -> None:
+    """What is wrong with what is shown, if anything is."""
+    if values["damage"]:
+        printer.line((f"damaged: {safe(values['damage'])}", "damage"))

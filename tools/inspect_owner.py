@@ -7,7 +7,7 @@ from typing import Any
 from vsfs.words import counted
 
 from .inspect_blocks import owner_spans
-from .inspect_output import Column, Printer, safe
+from .inspect_output import Column, Printer, print_damage, safe
 
 Values = dict[str, Any]
 
@@ -37,8 +37,7 @@ def print_names(printer: Printer, values: Values) -> None:
     kind = values["type"] or "never used"
     state = "in use" if values["in_use"] else "free"
     printer.line((f"inode {values['ino']}", "title"), f": {kind}, {state}")
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     columns = (
         Column("block", right=True),
         Column("offset", right=True),
@@ -77,8 +76,7 @@ def print_where(printer: Printer, values: Values) -> None:
     path = "" if values["path"] is None else f"{safe(values['path'])} "
     offset, size = values["offset"], values["block_size"]
     printer.line((f"byte {offset} of {path}", "title"), f"(inode {values['ino']})")
-    if values["damage"]:
-        printer.line((f"damaged: {safe(values['damage'])}", "damage"))
+    print_damage(printer, values)
     if values["past_the_end"]:
         printer.line((f"past the end: the size is {counted(values['size'], 'byte')}", "damage"))
     if values["inline"]:

@@ -14,10 +14,10 @@ from vsfs.words import counted, numbered, plural, span
 
 from .inspect_blocks import print_block, print_hexdump
 from .inspect_fragments import print_fragments
-from .inspect_inode import name_spans, print_damage, print_inode
+from .inspect_inode import name_spans, print_inode
 from .inspect_journal import print_journal
 from .inspect_layout import print_layout
-from .inspect_output import Cell, Column, Printer, Span, safe
+from .inspect_output import Cell, Column, Printer, Span, print_damage, safe
 from .inspect_path import print_path
 
 Values = dict[str, Any]
