@@ -7,6 +7,7 @@ stay in the foreground, so that the benchmark knows when they have ended.
 
 from __future__ import annotations
 
+import abc
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ class Unavailable(Exception):
     """A system cannot be measured here; its text says why."""
 
 
-class System:
+class System(abc.ABC):
     """One filesystem under test; `name` is its column."""
 
     name = ""
@@ -38,21 +39,49 @@ class System:
         self.mount_point = self.folder / "mnt"
         self.mount_point.mkdir(exist_ok=True)
         self.megabytes = megabytes
-        self.serve_from = self.folder  # the directory in which its server starts
-        self.server: subprocess.Popen[bytes] | None = None
 
+    @abc.abstractmethod
     def check(self) -> None:
         """Raise Unavailable if it cannot be measured here."""
 
+    @abc.abstractmethod
     def format(self) -> None:
         """Make a fresh image."""
 
-    def serve_command(self) -> Sequence[str | Path]:
-        """The command that mounts, and ends when it is unmounted."""
-        raise NotImplementedError
-
+    @abc.abstractmethod
     def mount(self) -> None:
         """Mount, and return when it is there; raises Unavailable."""
+
+    def unmount(self) -> None:
+        """Unmount, and return when the last byte is in the image."""
+        if os.path.ismount(self.mount_point):
+            command = ["umount"] if os.geteuid() == 0 else ["fusermount", "-u"]
+            _run(*command, self.mount_point)
+
+    def process_id(self) -> int | None:
+        """The process that serves the mount; None where the kernel does."""
+        return None
+
+    def _fresh_image(self) -> None:
+        self.image.unlink(missing_ok=True)
+        with self.image.open("wb") as image:
+            image.truncate(self.megabytes << 20)
+
+
+class Served(System):
+    """One that a process of its own serves, through FUSE."""
+
+    def __init__(self, folder: Path, megabytes: int) -> None:
+        super().__init__(folder, megabytes)
+        self.serve_from = self.folder  # the directory in which its server starts
+        self.server: subprocess.Popen[bytes] | None = None
+
+    @abc.abstractmethod
+    def serve_command(self) -> Sequence[str | Path]:
+        """The command that mounts, and ends when it is unmounted."""
+
+    def mount(self) -> None:
+        """Start the server, and return when the mount is there; raises Unavailable."""
         log = self.folder / "log"
         with log.open("wb") as output:
             self.server = subprocess.Popen(
@@ -65,25 +94,18 @@ class System:
             time.sleep(_STEP)
 
     def unmount(self) -> None:
-        """Unmount, and return when the last byte is in the image."""
-        if os.path.ismount(self.mount_point):
-            command = ["umount"] if os.geteuid() == 0 else ["fusermount", "-u"]
-            _run(*command, self.mount_point)
+        """Unmount, and return when the server has ended."""
+        super().unmount()
         if self.server is not None:
             self.server.wait(_PATIENCE)
             self.server = None
 
     def process_id(self) -> int | None:
-        """The process that serves the mount."""
+        """The server."""
         return self.server.pid if self.server else None
 
-    def _fresh_image(self) -> None:
-        self.image.unlink(missing_ok=True)
-        with self.image.open("wb") as image:
-            image.truncate(self.megabytes << 20)
 
-
-class Vsfs(System):
+class Vsfs(Served):
     """VSFS as `mount.vsfs` mounts it by default, on a chosen binding."""
 
     def __init__(self, folder: Path, megabytes: int, binding: str, *, journal: bool) -> None:
@@ -118,7 +140,7 @@ class Vsfs(System):
         return [*tool("mount"), "-f", *chosen, self.image, self.mount_point]
 
 
-class Fuse2fs(System):
+class Fuse2fs(Served):
     """The C program of e2fsprogs on ext2."""
 
     name = "fuse2fs"
@@ -139,7 +161,7 @@ class Fuse2fs(System):
         return [_program("fuse2fs") or "fuse2fs", "-f", self.image, self.mount_point]
 
 
-class Floor(System):
+class Floor(Served):
     """The filesystem in memory that does next to nothing, on a chosen binding."""
 
     def __init__(self, folder: Path, megabytes: int, binding: str) -> None:
@@ -152,6 +174,9 @@ class Floor(System):
         """The binding may be missing."""
         if not _has_binding(self.binding):
             raise Unavailable(f"{self.binding} is not installed")
+
+    def format(self) -> None:
+        """Nothing: it has no image."""
 
     def serve_command(self) -> Sequence[str | Path]:
         """A module in this folder."""
