@@ -1,6 +1,6 @@
 """Numbers in sentences: how many there are of a thing, and which ones.
 
-On no layer: whatever makes text for people uses it, so that nobody reads "1 files".
+Below all layers: whatever makes text for people uses it, so that nobody reads "1 files".
 """
 
 from __future__ import annotations
