@@ -246,9 +246,9 @@ def test_a_repeated_search_starts_where_the_last_one_ended(
 
     monkeypatch.setattr(bitmap, "_first_zero", noted)
     bits = Bits(BITS, used=set(range(10, 2000)))
-    for _ in range(3):
-        bits.map.allocate(FIRST + 50, 7)
-    assert starts == [50, 2007, 2014]
+    found = [bits.map.allocate(FIRST + 50, 7) for _ in range(3)]
+    assert found == [(FIRST + start, 7) for start in (2000, 2007, 2014)]
+    assert starts == [50]
 
 
 # -- extending, and room -----------------------------------------------------------

@@ -176,10 +176,14 @@ class BlockMap:
         When space runs out, the runs cover only the first blocks; raises NoSpace
         (ENOSPC) if not even one is there.
         """
-        if count == 1 and first < DIRECT_POINTERS:  # the commonest, and the short way
-            return [self._allocate_direct(inode, first)]
-        found: list[Run] = []
         end = first + count
+        if end <= DIRECT_POINTERS:  # the commonest, and the short way
+            direct = inode.pointers[first:end]
+            if all(direct):
+                return _runs_of(direct)
+            if not any(direct):
+                return self._allocate_direct(inode, first, count)
+        found: list[Run] = []
         place: _Place | None = None  # found out when it is needed
         try:
             while first < end:
@@ -202,14 +206,20 @@ class BlockMap:
                 raise
         return found
 
-    def _allocate_direct(self, inode: Inode, file_block: int) -> Run:
-        """What :meth:`allocate` does for one block that the inode itself points to."""
-        block = inode.pointers[file_block]
-        if block:
-            return Run(block, 1)
-        block, _ = self._take(inode, self._place(inode, file_block, 1), 1)
-        inode.pointers[file_block] = block
-        return Run(block, 1, fresh=True)
+    def _allocate_direct(self, inode: Inode, first: int, count: int) -> list[Run]:
+        """What :meth:`allocate` does where the inode itself points to all, and none is there."""
+        place = self._place(inode, first, count)
+        found: list[Run] = []
+        try:
+            while count:
+                block, got = self._take(inode, place, count)
+                inode.pointers[first : first + got] = range(block, block + got)
+                _append(found, Run(block, got, fresh=True))
+                first, count = first + got, count - got
+        except NoSpace:
+            if not found:
+                raise
+        return found
 
     def _place(self, inode: Inode, file_block: int, count: int) -> _Place:
         """Where `count` blocks from `file_block` on are best.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -30,6 +31,12 @@ from vsfs.serving import CAPABILITY, ST_BLOCK, errno_of
 
 ENCODING: Final = "latin-1"  # of paths: keeps every byte of a name exact
 _SECOND: Final = 10**9  # ns
+_TIMES: Final = struct.Struct("@6l")  # atime, mtime, ctime of a struct stat
+_TIMES_AT: Final = fuse.c_stat.st_atimespec.offset
+#: libfuse's function for a name of a directory.  Made for each directory that is read
+#: from the pointer that came, without types: to convert arguments would take longer
+#: than the function itself, and it needs no other thread to run meanwhile.
+_FILLER: Final = ctypes.PYFUNCTYPE(ctypes.c_int)
 _UTIME_NOW: Final = (1 << 30) - 1  # utimensat(2), in place of the nanoseconds
 _UTIME_OMIT: Final = (1 << 30) - 2
 
@@ -81,12 +88,13 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
         target.st_size = inode.size
         target.st_blksize = block_size
         target.st_blocks = inode.blocks * (block_size // ST_BLOCK)
-        time = target.st_atimespec
-        time.tv_sec, time.tv_nsec = divmod(inode.atime_ns, _SECOND)
-        time = target.st_mtimespec
-        time.tv_sec, time.tv_nsec = divmod(inode.mtime_ns, _SECOND)
-        time = target.st_ctimespec
-        time.tv_sec, time.tv_nsec = divmod(inode.ctime_ns, _SECOND)
+        _TIMES.pack_into(
+            target,
+            _TIMES_AT,
+            *divmod(inode.atime_ns, _SECOND),
+            *divmod(inode.mtime_ns, _SECOND),
+            *divmod(inode.ctime_ns, _SECOND),
+        )
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int) -> int:
         """getxattr(2); the kernel asks for one of them before each write(2)."""
@@ -160,10 +168,14 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
         self, _path: bytes | None, buffer: Any, filler: Any, _offset: int, info: Any
     ) -> None:
         """readdir(3): all names at once; libfuse hands them out in pieces."""
+        fill = _FILLER(ctypes.cast(filler, ctypes.c_void_p).value or 0)
         entry = fuse.c_stat()  # libfuse copies it
+        target, address = ctypes.c_void_p(buffer), ctypes.c_void_p(ctypes.addressof(entry))
+        offset, last_code = fuse.c_off_t(0), -1
         for name, entry.st_ino, code in self.operations.names(info.contents.fh):
-            entry.st_mode = MODE_OF_TYPE.get(code, 0)
-            if filler(buffer, name, entry, 0):
+            if code != last_code:
+                entry.st_mode, last_code = MODE_OF_TYPE.get(code, 0), code
+            if fill(target, name, address, offset):
                 break
 
 

@@ -270,16 +270,20 @@ class LlfuseAdapter(Adapter):
     @_request
     def setattr(self, node: int, new: Any, fields: Any, _handle: int | None, _context: Any) -> Any:
         """chmod(2), chown(2), truncate(2), utimensat(2); the kernel has checked who asks."""
-        inode = self.volume.setattr(
-            self._ino(node),
-            size=new.st_size if fields.update_size else None,
-            mode=stat.S_IMODE(new.st_mode) if fields.update_mode else None,
-            uid=new.st_uid if fields.update_uid else None,
-            gid=new.st_gid if fields.update_gid else None,
-            atime_ns=new.st_atime_ns if fields.update_atime else None,
-            mtime_ns=new.st_mtime_ns if fields.update_mtime else None,
-        )
-        return self._attributes(inode)
+        changes: dict[str, int] = {}
+        if fields.update_size:
+            changes["size"] = new.st_size
+        if fields.update_mode:
+            changes["mode"] = stat.S_IMODE(new.st_mode)
+        if fields.update_uid:
+            changes["uid"] = new.st_uid
+        if fields.update_gid:
+            changes["gid"] = new.st_gid
+        if fields.update_atime:
+            changes["atime_ns"] = new.st_atime_ns
+        if fields.update_mtime:
+            changes["mtime_ns"] = new.st_mtime_ns
+        return self._attributes(self.volume.setattr(self._ino(node), **changes))
 
     @_request
     def getxattr(self, node: int, name: bytes, _context: Any = None) -> bytes:

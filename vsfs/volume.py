@@ -381,12 +381,12 @@ class Volume(Mounted):
         `mtime_ns` are ns since 1970.  Raises EISDIR or EINVAL for the size of what
         has none, EFBIG.
         """
+        if size is None:
+            return self._setattr(ino, **others)
         with self.lock:
             try:
                 return self._setattr(ino, size=size, **others)
             except TransactionFull:  # it frees more than the journal has room for
-                if size is None:
-                    raise
                 self._shrink(self.inodes.get(ino), size)
                 return self._setattr(ino, size=size, **others)
 
