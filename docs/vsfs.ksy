@@ -144,7 +144,7 @@ types:
         doc: 'when it was last mounted for writing, ns'
       - id: written_ns
         type: s8
-        doc: 'when metadata was last written, ns'
+        doc: 'when the superblock was last written, ns'
       - id: checked_ns
         type: s8
         doc: 'when it was last checked, ns'

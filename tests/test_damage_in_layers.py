@@ -103,6 +103,7 @@ def test_after_a_failed_commit_every_block_is_whole_and_old_or_new(
             buffer = layers.cache.read(block_no, kind)
             layers.cache.modify(buffer)
             buffer.data[:] = b"N" * 512
+    layers.cache.frees()
     assert errno_of(layers.cache.commit) == errno.EIO
     written = [memory.read(block_no, 512) == b"N" * 512 for block_no in order]
     assert written == sorted(written, reverse=True)
@@ -144,7 +145,7 @@ def test_a_search_does_not_start_over_from_what_is_known_to_be_in_use(
     monkeypatch.setattr(vsfs.bitmap, "_first_zero", noted)
     numbers = [again.new_file().ino for _ in range(3)]
     assert numbers == [33, 34, 35]
-    assert starts == [0, 34, 35]
+    assert starts == [0]
 
 
 # -- test_inode.py ------------------------------------------------------------
