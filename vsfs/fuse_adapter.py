@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import logging
 import os
 import re
@@ -455,8 +456,14 @@ class FuseAdapter(Adapter):
 
 def _user() -> tuple[int, int]:
     """User and group of the process whose request is being served."""
-    uid, gid, _pid = fuse.fuse_get_context()
-    return uid, gid
+    context = _context()
+    return context.uid, context.gid
+
+
+@functools.cache
+def _context() -> Any:
+    """Where libfuse writes whose request it is: one place for the one thread that answers."""
+    return fuse._libfuse.fuse_get_context().contents
 
 
 class _Exit:

@@ -285,13 +285,17 @@ class LlfuseAdapter(Adapter):
             changes["mtime_ns"] = new.st_mtime_ns
         return self._attributes(self.volume.setattr(self._ino(node), **changes))
 
+    def getxattr(self, node: int, name: bytes, context: Any = None) -> bytes:
+        """getxattr(2); the kernel asks for one of them before each write(2)."""
+        if name == CAPABILITY:
+            inode = self.volume.inodes.cached(node)
+            if inode is not None and not inode.attribute_block:
+                raise llfuse.FUSEError(errno.ENODATA)
+        return self._getxattr(node, name, context)
+
     @_request
-    def getxattr(self, node: int, name: bytes, _context: Any = None) -> bytes:
-        """getxattr(2)."""
-        ino = self._ino(node)
-        if name == CAPABILITY and not self.volume.inode(ino).attribute_block:
-            raise llfuse.FUSEError(errno.ENODATA)
-        return self.volume.getxattr(ino, name)
+    def _getxattr(self, node: int, name: bytes, _context: Any) -> bytes:
+        return self.volume.getxattr(self._ino(node), name)
 
     @_request
     def listxattr(self, node: int, _context: Any) -> list[bytes]:

@@ -491,19 +491,19 @@ class Volume(Mounted):
 
         Raises ENOSPC when not a byte fits, EFBIG.
         """
+        try:
+            return self._write_at(handle, content, offset)
+        except TransactionFull:  # more blocks than the journal can name
+            half = len(content) // 2
+            if half < self.geometry.block_size:
+                raise
+        whole = memoryview(content)
         with self.lock:
-            try:
-                return self._write_at(handle, content, offset)
-            except TransactionFull:  # more blocks than the journal can name
-                half = len(content) // 2
-                if half < self.geometry.block_size:
-                    raise
-                whole = memoryview(content)
-                written = self.write(handle, whole[:half], offset)
-                if written == half:
-                    with contextlib.suppress(OSError):  # a short count says it, as in write(2)
-                        written += self.write(handle, whole[half:], offset + half)
-                return written
+            written = self.write(handle, whole[:half], offset)
+            if written == half:
+                with contextlib.suppress(OSError):  # a short count says it, as in write(2)
+                    written += self.write(handle, whole[half:], offset + half)
+            return written
 
     @operation
     def _write_at(self, handle: int, content: BytesLike, offset: int) -> int:
