@@ -163,13 +163,26 @@ def test_a_write_that_does_not_fit_writes_what_does() -> None:
     assert write(layers, inode, b"z" * 50, 0) == 50  # over what is there
 
 
-def test_a_write_that_fails_leaves_size_and_blocks(layers: Layers) -> None:
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_write_that_fails_leaves_size_and_blocks(layers: Layers, nth: int) -> None:
     inode = layers.new_file()
     write(layers, inode, b"a" * 700, 0)
+    write(layers, layers.new_file(), b"x", 0)  # behind it, so that it goes on elsewhere
     before, free = inode.record, layers.free_blocks()
-    layers.io._device = fail_nth(layers.device, "write", 2)
+    layers.io._device = fail_nth(layers.device, "write", nth)
     assert errno_of(write, layers, inode, b"b" * 5000, 600) == errno.EIO
     assert (inode.record, layers.free_blocks()) == (before, free)
+
+
+def test_a_write_over_old_and_new_blocks_is_one_where_they_are_neighbours() -> None:
+    layers = Layers()
+    inode = layers.new_file()
+    write(layers, inode, b"a" * 700, 0)
+    layers.device.accesses.clear()
+    write(layers, inode, b"b" * 5000, 600)
+    (access,) = [access for access in layers.device.accesses if access.kind == Kind.DATA]
+    assert (access.operation, access.offset) == ("write", 600 % 512)
+    assert whole(layers, inode) == b"a" * 600 + b"b" * 5000
 
 
 def test_each_change_of_the_contents_has_a_version_of_its_own(layers: Layers) -> None:

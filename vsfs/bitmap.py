@@ -85,16 +85,17 @@ class Bitmap:
         start = 0 if goal is None else goal - self._first
         if not 0 <= start < self._count:
             start = 0
-        bit = self._searched.get(start, start)
-        got = self._take_where_free(bit, count, room)
-        if got:  # nearly always
-            self._searched[start] = bit + got
-            return self._first + bit, got
-        first = self._find(start)
-        if first is None:
-            raise self._shortage()
-        bit = first if room == 1 else self._roomier(first, room)
-        got = self._set_run(bit, count)
+        first = bit = self._searched.get(start, start)
+        got = self._take_where_free(bit, count, room)  # nearly always
+        if not got:
+            found = self._find(start)
+            if found is None:
+                raise self._shortage()
+            first = bit = found
+            got = self._take_where_free(bit, count, room)
+        if not got:
+            bit = first if room == 1 else self._roomier(first, room)
+            got = self._set_run(bit, count)
         if first < start:  # the search went round
             start = 0
         self._searched[start] = bit + got if bit == first else first

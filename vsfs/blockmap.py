@@ -178,11 +178,7 @@ class BlockMap:
         """
         end = first + count
         if end <= DIRECT_POINTERS:  # the commonest, and the short way
-            direct = inode.pointers[first:end]
-            if all(direct):
-                return _runs_of(direct)
-            if not any(direct):
-                return self._allocate_direct(inode, first, count)
+            return self._allocate_direct(inode, first, end)
         found: list[Run] = []
         place: _Place | None = None  # found out when it is needed
         try:
@@ -206,16 +202,26 @@ class BlockMap:
                 raise
         return found
 
-    def _allocate_direct(self, inode: Inode, first: int, count: int) -> list[Run]:
-        """What :meth:`allocate` does where the inode itself points to all, and none is there."""
-        place = self._place(inode, first, count)
+    def _allocate_direct(self, inode: Inode, first: int, end: int) -> list[Run]:
+        """What :meth:`allocate` does for blocks that the inode itself points to."""
+        pointers = inode.pointers
+        if all(pointers[first:end]):
+            return _runs_of(pointers[first:end])
         found: list[Run] = []
         try:
-            while count:
-                block, got = self._take(inode, place, count)
-                inode.pointers[first : first + got] = range(block, block + got)
+            while first < end:
+                if pointers[first]:
+                    _append(found, Run(pointers[first], 1))
+                    first += 1
+                    continue
+                hole_end = first + 1
+                while hole_end < end and not pointers[hole_end]:
+                    hole_end += 1
+                place = self._place(inode, first, end - first)
+                block, got = self._take(inode, place, hole_end - first)
+                pointers[first : first + got] = range(block, block + got)
                 _append(found, Run(block, got, fresh=True))
-                first, count = first + got, count - got
+                first += got
         except NoSpace:
             if not found:
                 raise
@@ -228,6 +234,8 @@ class BlockMap:
         their pointers, or behind what the inode points to; else near the directory.
         """
         block = 0
+        if 0 < file_block <= DIRECT_POINTERS and inode.pointers[file_block - 1]:
+            return _Place(inode.pointers[file_block - 1] + 1, count, follows=True)
         if file_block:
             leaf = self._leaf(inode, file_block - 1)
             if not leaf.is_hole:

@@ -13,6 +13,7 @@ are zeroed when the file grows over them.
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 
 from vsfs.blockmap import BlockMap, Run
 from vsfs.buffer import BufferCache
@@ -90,27 +91,20 @@ class FileIO:
         first, within = divmod(offset, block_size)
         count = ceil_div(within + len(content), block_size)
         written = 0
-        for run in self._map.allocate(inode, first, count):
-            part = content[written : written + run.count * block_size - within]
-            self._write_run(inode, run, part, within)
+        for head, tail, blocks in _stretches(self._map.allocate(inode, first, count)):
+            size = blocks * block_size
+            part = content[written : written + size - within]
+            # a fresh block is written whole, with zeroes around `part`
+            before = within if head.fresh else 0
+            after = size - within - len(part) if tail.fresh else 0
+            whole = b"".join((bytes(before), part, bytes(after))) if before or after else part
+            self._device.write(head.block, whole, within - before, Kind.DATA, inode.ino)
             written += len(part)
             within = 0
         self._cache.data_written()
         inode.size = max(inode.size, offset + written)
         inode.version += 1
         return written
-
-    def _write_run(self, inode: Inode, run: Run, part: memoryview, within: int) -> None:
-        """Write `part`, which starts `within` bytes into `run`.
-
-        A fresh run is written whole, with zeroes around `part`.
-        """
-        content: BytesLike = part
-        size = run.count * self._block_size
-        if run.fresh and len(part) < size:
-            content = b"".join((bytes(within), part, bytes(size - within - len(part))))
-            within = 0
-        self._device.write(run.block, content, within, Kind.DATA, inode.ino)
 
     def _zero_old_tail(self, inode: Inode, new_size: int) -> None:
         """Before the file grows to `new_size`: zero what lies behind its old end."""
@@ -133,3 +127,20 @@ class FileIO:
             self._map.truncate(inode, ceil_div(size, self._block_size))
         inode.size = size
         inode.version += 1
+
+
+def _stretches(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
+    """Runs that are neighbours on the disk, as one: (the first, the last, blocks in all).
+
+    What a file had and what it has just got are often neighbours.
+    """
+    head = tail = runs[0]
+    blocks = head.count
+    for run in runs[1:]:
+        if run.block == tail.block + tail.count:
+            blocks += run.count
+        else:
+            yield head, tail, blocks
+            head, blocks = run, run.count
+        tail = run
+    yield head, tail, blocks
