@@ -27,7 +27,7 @@ class Target:
     phases: tuple[str, ...] | None = ()  # () is every phase
 
 
-#: By binding, as issue 6 and docs/PERFORMANCE.md state them.
+#: By binding, as docs/PERFORMANCE.md states them.
 TARGETS: Final = {
     "fusepy": (
         Target("fuse2fs", 1.1),

@@ -38,10 +38,14 @@ _STYLES: Final = {True: "green", False: "red", None: ""}
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure as text; `reached` is None where nothing was asked of it."""
+    """A figure as text; `reached` is None where nothing was asked of it.
+
+    `beyond` if the floor, which does nothing, does not reach it either.
+    """
 
     text: str
     reached: bool | None = None
+    beyond: bool = False
 
     @property
     def marked(self) -> str:
@@ -72,33 +76,40 @@ def rates(figures: Figures) -> Table:
 
 
 def ratios(figures: Figures, system: str) -> Table:
-    """One VSFS column compared with the others: how many times faster it is."""
-    others = [
-        name
-        for name in ("fuse2fs", f"floor {binding_of(system)}", "ext4")
-        if name in figures.systems
-    ]
-    rows = [
-        (
-            Cell(phase),
-            *(
-                _ratio(figures.ratio(phase, system, other), minimum_for(system, other, phase))
-                for other in others
-            ),
-        )
-        for phase in figures.phases
-    ]
-    rows.append(
-        (
-            Cell("geometric mean"),
-            *(
-                _ratio(figures.mean_ratio(system, other), minimum_for(system, other, None))
-                for other in others
-            ),
-        )
-    )
-    heads = ("phase", *(f"x {other}" for other in others))
-    return Table(f"{system}, times as fast as others", heads, tuple(rows))
+    """One VSFS column compared with the others: how many times faster it is.
+
+    The last column is its binding's floor compared with fuse2fs: what no filesystem on
+    that binding can be expected to beat by much.
+    """
+    floor = f"floor {binding_of(system)}"
+    others = [name for name in ("fuse2fs", floor, "ext4") if name in figures.systems]
+    has_floor = {"fuse2fs", floor} <= set(others)
+
+    def row(phase: str | None) -> tuple[Cell, ...]:
+        most = _compared(figures, phase, floor, "fuse2fs") if has_floor else None
+        cells = [
+            _ratio(
+                _compared(figures, phase, system, other),
+                minimum_for(system, other, phase),
+                most if other == "fuse2fs" else None,
+            )
+            for other in others
+        ]
+        if has_floor:
+            cells.append(_ratio(most, None))
+        return (Cell(phase or "geometric mean"), *cells)
+
+    heads = ["phase", *(f"x {other}" for other in others)]
+    if has_floor:
+        heads.append("the floor x fuse2fs")
+    rows = tuple(row(phase) for phase in (*figures.phases, None))
+    return Table(f"{system}, times as fast as others", tuple(heads), rows)
+
+
+def _compared(figures: Figures, phase: str | None, system: str, other: str) -> float | None:
+    if phase is None:
+        return figures.mean_ratio(system, other)
+    return figures.ratio(phase, system, other)
 
 
 def startup(times: Mapping[str, float]) -> Table:
@@ -146,19 +157,29 @@ def _number(rate: float | None) -> str:
     return f"{scaled:#.3g}{letter}".replace(".k", "k").replace(".M", "M")
 
 
-def _ratio(ratio: float | None, minimum: float | None) -> Cell:
+def _ratio(ratio: float | None, minimum: float | None, most: float | None = None) -> Cell:
+    """A ratio and what it is to be; `most` is what the floor reaches."""
     if ratio is None:
         return Cell("-")
     text = f"{ratio:.2f}"
-    return Cell(text) if minimum is None else Cell(f"{text} (>= {minimum})", ratio >= minimum)
+    if minimum is None:
+        return Cell(text)
+    beyond = ratio < minimum and most is not None and most < minimum
+    return Cell(f"{text} (>= {minimum})", ratio >= minimum, beyond)
 
 
 def reached(table: Table) -> str:
     """How many of a table's targets were reached, as a sentence; "" if it has none."""
-    verdicts = [cell.reached for row in table.rows for cell in row if cell.reached is not None]
-    if not verdicts:
+    cells = [cell for row in table.rows for cell in row if cell.reached is not None]
+    if not cells:
         return ""
-    return f"{table.title}: {sum(verdicts)} of {len(verdicts)} targets reached"
+    text = f"{table.title}: {sum(map(_is_reached, cells))} of {len(cells)} targets reached"
+    beyond = sum(cell.beyond for cell in cells)
+    return f"{text}; {beyond} of the others not even by the floor" if beyond else text
+
+
+def _is_reached(cell: Cell) -> bool:
+    return bool(cell.reached)
 
 
 def show(console: Console, table: Table) -> None:

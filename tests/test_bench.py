@@ -97,6 +97,19 @@ def test_a_figure_is_marked_as_reached_or_not() -> None:
     assert report.reached(slow).endswith("0 of 2 targets reached")
 
 
+def test_a_target_that_the_floor_misses_too_is_told_apart() -> None:
+    systems = ("vsfs fusepy", 5), ("fuse2fs", 10), ("floor fusepy", 7)
+    found = Figures([one for name, rate in systems for one in measured(name, rate)])
+    table = report.ratios(found, "vsfs fusepy")
+    assert table.heads[-1] == "the floor x fuse2fs"
+    assert table.rows[0][-1].text == "0.70"
+    assert [row[1].beyond for row in table.rows] == [True, True]
+    assert not table.rows[0][2].beyond
+    assert report.reached(table).endswith(
+        "0 of 3 targets reached; 2 of the others not even by the floor"
+    )
+
+
 def test_what_was_not_measured_is_a_dash() -> None:
     found = Figures(measured("fuse2fs", 5) + measured("ext4", 3, phase="unlink"))
     assert report.rates(found).rows[0][2].text == "-"
