@@ -32,7 +32,8 @@ block is always written before what points to it.
   link is whole.
 * /lost+found may be there, with files that were made or lost a name within the
   window, under the same rules; and, where a repair was itself interrupted, with
-  what was going to be lost+found.
+  what was going to be lost+found.  On a full disk, where it could not be made, they
+  may be in the root directory as #10 and so on.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class _Weak:
                 if None not in allowed and len(allowed) == 1:
                     yield name, f"the name {name!r} of directory {directory} is missing"
                 continue
-            if directory == ROOT and name == LOST_FOUND.decode() and name not in known:
+            if directory == ROOT and name not in known and _is_of_repair(name):
                 continue
             file = next((f for f in allowed if f is not None and self.inos[f] == ino), None)
             if file is None:
@@ -181,32 +182,37 @@ class _Weak:
         yield from _foreign(what, found.content, versions, zeroes=True)
 
     def lost_found(self) -> Iterator[str]:
-        """What was put into lost+found, if it was made."""
-        ino = self.found[_ROOT_INO].names.get(LOST_FOUND.decode())
-        if ino is None or ino in self.reached:
-            return
-        yield from self.lost_below(ino)
+        """What was put into lost+found, if it was made, or into / where there was no room for it."""
+        for name, ino in self.found[_ROOT_INO].names.items():
+            if name == LOST_FOUND.decode():
+                if ino not in self.reached:
+                    yield from self.lost_below(ino)
+            elif _is_of_repair(name):
+                yield from self.lost_entry(name, ino)
 
     def lost_below(self, ino: int) -> Iterator[str]:
         self.reached[ino] = _NOBODYS
         for name, child in self.found[ino].names.items():
-            found = self.found[child]
-            files = {
-                file
-                for tree in self.states
-                for file, node in tree.nodes.items()
-                if self.inos[file] == child and node.kind == found.kind
-            }
-            # a lost+found that another repair was making may have got the number of a
-            # directory that a crash had undone; no workload has such names
-            was_lost_found = any(below.startswith("#") for below in found.names)
-            if found.kind == "d" and (was_lost_found or not files):
-                yield from self.lost_below(child)
-            elif not files:
-                yield f"lost+found has {name!r}, inode {child}, which was no file"
-            elif child not in self.reached:
-                self.lost.add(child)
-                yield from self.lost_file(child, files)
+            yield from self.lost_entry(name, child)
+
+    def lost_entry(self, name: str, ino: int) -> Iterator[str]:
+        found = self.found[ino]
+        files = {
+            file
+            for tree in self.states
+            for file, node in tree.nodes.items()
+            if self.inos[file] == ino and node.kind == found.kind
+        }
+        # a lost+found that another repair was making may have got the number of a
+        # directory that a crash had undone; no workload has such names
+        was_lost_found = any(map(_is_of_repair, found.names))
+        if found.kind == "d" and (was_lost_found or not files):
+            yield from self.lost_below(ino)
+        elif not files:
+            yield f"lost+found has {name!r}, inode {ino}, which was no file"
+        elif ino not in self.reached:
+            self.lost.add(ino)
+            yield from self.lost_file(ino, files)
 
     def lost_file(self, ino: int, files: set[int]) -> Iterator[str]:
         """A file in lost+found; `files` are those that had its inode."""
@@ -246,3 +252,8 @@ def _foreign(what: str, content: bytes, versions: Iterable[Node], *, zeroes: boo
             ):
                 yield f"{what} has byte {byte:#x} at {at}, which was never written there"
                 return
+
+
+def _is_of_repair(name: str) -> bool:
+    """Whether only a repair makes such names: no workload does."""
+    return name == LOST_FOUND.decode() or name.startswith("#")
