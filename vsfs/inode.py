@@ -39,8 +39,8 @@ from vsfs.layout import (
 )
 from vsfs.validate import check_inode
 
-#: Inodes kept in memory while nobody has them open: 4 MiB.
-DEFAULT_CAPACITY: Final = 5_000
+#: Inodes kept in memory while nobody has them open: 3 MiB.
+DEFAULT_CAPACITY: Final = 4_000
 #: Names in the indexes of directories that are kept: 5 MiB.
 DEFAULT_NAMES: Final = 16_000
 

@@ -182,7 +182,7 @@ class _Weak:
         yield from _foreign(what, found.content, versions, zeroes=True)
 
     def lost_found(self) -> Iterator[str]:
-        """What was put into lost+found, if it was made, or into / where there was no room for it."""
+        """What was put into lost+found if it was made, into / where there was no room for it."""
         for name, ino in self.found[_ROOT_INO].names.items():
             if name == LOST_FOUND.decode():
                 if ino not in self.reached:
