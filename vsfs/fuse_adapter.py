@@ -27,6 +27,7 @@ import os
 import re
 import signal
 import stat
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -69,7 +70,8 @@ class _PageCache:
     """
 
     def __init__(self) -> None:
-        self._valid: dict[str, tuple[int, int, int]] = {}  # path -> inode's state then
+        # path -> inode's state then; of a dict the first is found past all that were deleted
+        self._valid: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
         self._open: dict[int, tuple[str, int] | None] = {}  # handle -> path, version seen
 
     @staticmethod
@@ -95,7 +97,7 @@ class _PageCache:
         if seen is not None and seen[1] == file.inode.version:
             self._valid[seen[0]] = self._state(file.inode)
             if len(self._valid) > _MAX_PATHS:  # the oldest: its pages are read once more
-                del self._valid[next(iter(self._valid))]
+                self._valid.popitem(last=False)
         elif seen is not None:
             self._valid.pop(seen[0], None)
 
