@@ -37,6 +37,7 @@ _TIMES_AT: Final = fuse.c_stat.st_atimespec.offset
 #: from the pointer that came, without types: to convert arguments would take longer
 #: than the function itself, and it needs no other thread to run meanwhile.
 _FILLER: Final = ctypes.PYFUNCTYPE(ctypes.c_int)
+_SAME_ID: Final = fuse.c_uid_t(-1).value
 _UTIME_NOW: Final = (1 << 30) - 1  # utimensat(2), in place of the nanoseconds
 _UTIME_OMIT: Final = (1 << 30) - 2
 
@@ -111,6 +112,15 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
             ctypes.memmove(value, content, len(content))
         return len(content)
 
+    def chmod(self, path: bytes, mode: int) -> None:
+        """chmod(2)."""
+        self.operations.chmod(path.decode(ENCODING), mode)
+
+    def chown(self, path: bytes, uid: int, gid: int) -> None:
+        """chown(2); the largest number is the -1 that leaves an id as it is."""
+        ids = (-1 if number == _SAME_ID else number for number in (uid, gid))
+        self.operations.chown(path.decode(ENCODING), *ids)
+
     def utimens(self, path: bytes, times: Any) -> None:
         """utimensat(2): fusepy adds seconds and nanoseconds, and "now" is lost."""
         now = self.operations.volume.clock()
@@ -163,6 +173,14 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
     def release(self, _path: bytes | None, info: Any) -> None:
         """The last close of what one open(2) gave."""
         self.operations.release(None, info.contents)
+
+    def opendir(self, path: bytes, info: Any) -> None:
+        """opendir(3)."""
+        info.contents.fh = self.operations.opendir(path.decode(ENCODING))
+
+    def releasedir(self, _path: bytes | None, info: Any) -> None:
+        """closedir(3)."""
+        self.operations.releasedir(None, info.contents.fh)
 
     def readdir(
         self, _path: bytes | None, buffer: Any, filler: Any, _offset: int, info: Any
