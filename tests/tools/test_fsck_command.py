@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -27,6 +26,7 @@ import vsfs.fsck
 from tests.support.damage import Image
 from tests.support.images import IDENTITY, ROOT, Clock
 from tests.support.rawwalk import walk
+from tests.support.terminals import open_terminal
 from vsfs import lock
 
 BLOCK = 4096
@@ -325,10 +325,7 @@ class Terminal:
     """The command on a terminal of 80 columns, and somebody who types."""
 
     def __init__(self, *arguments: object) -> None:
-        try:
-            self._ours, theirs = pty.openpty()
-        except OSError:
-            pytest.skip("there are no pseudo-terminals here (is /dev/pts mounted?)")
+        self._ours, theirs = open_terminal()
         self.shown = ""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _INTERRUPTIBLE + CODE, *map(str, arguments)],

@@ -6,7 +6,6 @@ import base64
 import errno
 import json
 import os
-import pty
 import re
 import stat
 import struct
@@ -23,6 +22,7 @@ from vsfs_tools.inspect_output import RichPrinter
 
 import vsfs
 from tests.support.images import IDENTITY, ROOT, Clock
+from tests.support.terminals import open_terminal
 from vsfs import lock
 from vsfs.device import Access, FailingDevice, FileDevice, Kind
 
@@ -240,10 +240,7 @@ def on_terminal(arguments: list[str]) -> str:
     """What the command prints on a terminal of 80 columns."""
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
     environment.pop("NO_COLOR", None)
-    try:
-        ours, theirs = pty.openpty()
-    except OSError:
-        pytest.skip("there are no pseudo-terminals here (is /dev/pts mounted?)")
+    ours, theirs = open_terminal()
     code = "import sys; from vsfs_tools.inspect import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 import vsfs
 from tests.support.images import IDENTITY, blank, mount
+from tests.support.terminals import open_terminal
 
 pytest.importorskip("prompt_toolkit")
 
@@ -88,7 +88,7 @@ class Terminal:
     def __init__(self, *arguments: str, home: Path) -> None:
         assert vsfs_tools.__file__ is not None
         self.shown = ""
-        self.fd, theirs = pty.openpty()
+        self.fd, theirs = open_terminal()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "vsfs_tools.shell", *arguments],
             stdin=theirs,
