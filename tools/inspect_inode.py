@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from vsfs.words import span
 
-from .inspect_output import Cell, Column, Printer, Span, print_damage, safe
+from .inspect_output import Cell, Column, Printer, name_spans, print_damage, safe
 from .inspect_pointers import print_pointers
 
 Values = dict[str, Any]
@@ -60,15 +60,6 @@ def state(values: Values) -> str:
     if not values["fields"]["nlink"]["value"]:
         return f"{values['type']}, removed while open"
     return f"{values['type']}, in use"
-
-
-def name_spans(values: Values) -> Iterator[Span]:
-    """A path, and where a link leads; nothing for what has no name."""
-    if values["path"] is not None:
-        style = {"directory": "directory", "symbolic link": "link"}
-        yield safe(values["path"]), style.get(values.get("type", "directory"), "title")
-    if values.get("target") is not None:
-        yield f" -> {safe(values['target'])}"
 
 
 # -- fields -------------------------------------------------------------------

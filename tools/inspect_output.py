@@ -7,7 +7,7 @@ text or (text, style); a style is a word for what the text is, never a colour.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -187,6 +187,15 @@ def _rich_text(spans: Iterable[Span]) -> Text:
         text, style = (span, "") if isinstance(span, str) else span
         found.append(text, style)
     return found
+
+
+def name_spans(values: dict[str, Any]) -> Iterator[Span]:
+    """A path, and where a link leads; nothing for what has no name."""
+    if values["path"] is not None:
+        style = {"directory": "directory", "symbolic link": "link"}
+        yield safe(values["path"]), style.get(values.get("type", "directory"), "title")
+    if values.get("target") is not None:
+        yield f" -> {safe(values['target'])}"
 
 
 def printer_for_stdout() -> Printer:

@@ -1,7 +1,8 @@
 """What vsfs-inspect shows of each description: text for people.
 
 One method for each command.  Everything here comes from :mod:`vsfs.describe`;
-this module only chooses words, columns and pictures.
+this module only chooses words, columns and pictures.  What one command alone prints
+is imported when it is called: start-up is to stay light.
 """
 
 from __future__ import annotations
@@ -12,13 +13,7 @@ from typing import Any, Final
 
 from vsfs.words import counted, numbered, plural, span
 
-from .inspect_blocks import print_block, print_hexdump
-from .inspect_fragments import print_fragments
-from .inspect_inode import name_spans, print_inode
-from .inspect_journal import print_journal
-from .inspect_layout import print_layout
-from .inspect_output import Cell, Column, Printer, Span, print_damage, safe
-from .inspect_path import print_path
+from .inspect_output import Cell, Column, Printer, Span, name_spans, print_damage, safe
 
 Values = dict[str, Any]
 
@@ -73,6 +68,8 @@ class Report:
 
     def layout(self, values: Values) -> None:
         """The picture of OSTEP 40.2, and the regions as a table."""
+        from .inspect_layout import print_layout  # noqa: PLC0415
+
         print_layout(self._printer, self._name, values)
 
     def bitmaps(self, values: Values) -> None:
@@ -119,10 +116,14 @@ class Report:
 
     def inode(self, values: Values) -> None:
         """Where it stands, every field, and where its contents are."""
+        from .inspect_inode import print_inode  # noqa: PLC0415
+
         print_inode(self._printer, values)
 
     def path(self, values: Values) -> None:
         """The walk, step by step, and what it costs."""
+        from .inspect_path import print_path  # noqa: PLC0415
+
         print_path(self._printer, values)
 
     def _inode_line(self, values: Values) -> None:
@@ -196,18 +197,26 @@ class Report:
 
     def fragments(self, values: Values) -> None:
         """The runs of each file, and how they are in total."""
+        from .inspect_fragments import print_fragments  # noqa: PLC0415
+
         print_fragments(self._printer, values)
 
     def journal(self, values: Values) -> None:
         """Its header, and the transaction that waits in it."""
+        from .inspect_journal import print_journal  # noqa: PLC0415
+
         print_journal(self._printer, self._name, values)
 
     def block(self, values: Values) -> None:
         """Its owner, and its bytes beside what they mean."""
+        from .inspect_blocks import print_block  # noqa: PLC0415
+
         print_block(self._printer, values)
 
     def hexdump(self, values: Values) -> None:
         """Its bytes as ``hexdump -C`` prints them, with the fields that begin."""
+        from .inspect_blocks import print_hexdump  # noqa: PLC0415
+
         print_hexdump(self._printer, values)
 
 
