@@ -268,6 +268,26 @@ def test_only_who_mounted_it_may_enter_and_devices_are_off_by_default(
     assert errno_of(os.open, mount.point / "null", os.O_RDONLY) == 0
 
 
+def test_root_without_its_right_to_pass_is_checked_only_where_that_is_asked_for(
+    new_mount: Callable[..., Any],
+) -> None:
+    mount = new_mount()
+    mount.mount()
+    secret = mount.point / "secret"
+    secret.write_text("x")
+    secret.chmod(0)
+
+    def status() -> int:
+        without = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+        return subprocess.run(
+            [*without, "cat", secret], capture_output=True, check=False
+        ).returncode
+
+    assert status() == 0
+    mount.again("-o", "default_permissions")
+    assert status() == 1
+
+
 def test_a_read_with_o_noatime_is_no_access(mounted: Any) -> None:
     path = mounted.point / "file"
     path.write_text("x")
