@@ -194,6 +194,19 @@ def test_a_file_with_another_name_is_not_kept_for_the_kernel(adapter: Any) -> No
     assert lookup(adapter, b"b").st_nlink == 1
 
 
+def test_a_bug_while_forgetting_is_logged_and_ends_no_mount(
+    adapter: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, other = create(adapter, b"a"), create(adapter, b"b")
+
+    def broken(ino: int) -> None:
+        raise ValueError(ino)
+
+    adapter.volume.let_go = broken
+    adapter.forget([(node, 1), (other, 1)])
+    assert caplog.text.count("forget failed") == 2
+
+
 def test_what_a_rename_replaces_stays_until_it_is_forgotten(adapter: Any) -> None:
     old, new = create(adapter, b"old", b"1"), create(adapter, b"new", b"2")
     adapter.rename(ROOT, b"new", ROOT, b"old", ALICE)

@@ -159,8 +159,8 @@ class BufferCache:
     def modify(self, buffer: Buffer, start: int = 0, end: int | None = None) -> None:
         """Announce a change of the bytes `start` to `end` of a buffer in the running operation.
 
-        Of all of them if not told, but only these are kept for undoing, and to keep all
-        for each bit that changes would take longer than the rest of an operation.
+        Without an end, of any of them.  They are kept for undoing, and to keep a whole
+        block for each bit that changes would take longer than the rest of an operation.
         Raises TransactionFull if no more blocks fit into the transaction.
         """
         was_dirty = buffer.dirty

@@ -188,7 +188,7 @@ class LlfuseAdapter(Adapter):
                 self._known[ino] = left
             else:
                 self._gone.discard(ino)
-                self.volume.let_go(ino)
+                self._let_go(ino)
 
     def _only_known(self) -> list[Inode]:
         """The inodes without names that nobody has open: the kernel will forget them."""
@@ -203,8 +203,14 @@ class LlfuseAdapter(Adapter):
         inodes = self._only_known()
         for inode in inodes:
             self._gone.add(inode.ino)
-            self.volume.let_go(inode.ino)
+            self._let_go(inode.ino)
         return bool(inodes)
+
+    def _let_go(self, ino: int) -> None:
+        try:
+            self.volume.let_go(ino)
+        except Exception as error:  # nobody waits for an answer, and llfuse would end the mount
+            errno_of(error, "forget")
 
     # -- names ----------------------------------------------------------------
 

@@ -52,6 +52,8 @@ def _make(volume: ColdVolume, step: Step, handles: dict[int, int]) -> bool:
     """
     args = step.args
     if step.name in _OF_HANDLES:
+        if args[0] not in handles:  # nothing was open then either
+            return step.ended.errno != 0
         handle = handles.pop(args[0]) if step.name == "release" else handles[args[0]]
         args = (handle, *args[1:])
     if step.name in ("write", "append"):

@@ -36,7 +36,8 @@ from vsfs.layout import (
 
 FREE_SPACE: Final = "OSTEP 40.5 Free Space Management"
 _INODES_KNOW: Final = (
-    "The inodes: the bitmap is a copy of what they say, and is written after them (commit stage 5)."
+    "The inodes: the bitmap is a copy of what they say; its bits are cleared after them"
+    " (commit stage 5)."
 )
 
 INODE_BIT_0 = rule(
