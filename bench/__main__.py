@@ -47,9 +47,10 @@ class Results:
         if self.measurements:
             figures = Figures(self.measurements)
             found.append(report.rates(figures))
-            found += [
-                report.ratios(figures, name) for name in figures.systems if name.startswith("vsfs")
-            ]
+            ours = [name for name in figures.systems if name.startswith("vsfs")]
+            found += [report.ratios(figures, name) for name in ours]
+            budgets = [report.budget(figures, name) for name in ours if not name.endswith(" -j")]
+            found += [table for table in budgets if table.rows]
         if self.startup:
             found.append(report.startup(self.startup))
         if self.growth:

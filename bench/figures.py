@@ -66,6 +66,11 @@ class Figures:
         rates = self._rates.get((phase, system))
         return median(rates.values()) if rates else None
 
+    def microseconds(self, phase: str, system: str) -> float | None:
+        """The median time of a unit (in phases that count bytes, of a MB)."""
+        rate = self.rate(phase, system)
+        return 1e6 / rate if rate else None
+
     def spread(self, phase: str, system: str) -> float | None:
         """(largest - smallest) / median of the rounds."""
         rates = self._rates.get((phase, system))

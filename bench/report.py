@@ -106,6 +106,29 @@ def ratios(figures: Figures, system: str) -> Table:
     return Table(f"{system}, times as fast as others", tuple(heads), rows)
 
 
+def budget(figures: Figures, system: str) -> Table:
+    """What a target leaves to the filesystem, in us a unit, where `system` misses it.
+
+    `fuse2fs`' time by the target is what a unit may take.  What the floor takes goes off
+    that: the kernel, the binding and the client.  Where little is left, or nothing,
+    nothing that a filesystem does could be quick enough.
+    """
+    floor = f"floor {binding_of(system)}"
+    rows = []
+    for phase in figures.phases:
+        minimum = minimum_for(system, "fuse2fs", phase)
+        ratio = figures.ratio(phase, system, "fuse2fs")
+        theirs, least = (figures.microseconds(phase, name) for name in ("fuse2fs", floor))
+        if minimum is None or ratio is None or theirs is None or least is None or ratio >= minimum:
+            continue
+        allowed = theirs / minimum
+        taken = theirs / ratio
+        times = (allowed, least, allowed - least, taken - least)
+        rows.append((Cell(phase), *(Cell(f"{time:.1f}") for time in times)))
+    heads = ("phase", "a unit may take", "the floor takes", "is left", f"{system} adds")
+    return Table(f"{system}: what missed targets leave, us", heads, tuple(rows))
+
+
 def _compared(figures: Figures, phase: str | None, system: str, other: str) -> float | None:
     if phase is None:
         return figures.mean_ratio(system, other)

@@ -57,6 +57,21 @@ def test_the_mean_of_the_ratios_is_the_geometric_one() -> None:
     assert figures.geometric_mean([]) is None
 
 
+def test_the_budget_has_what_a_missed_target_leaves_to_the_filesystem() -> None:
+    found = Figures(
+        measured("vsfs llfuse", 10_000)  # 100 us
+        + measured("fuse2fs", 8_000)  # 125 us, by 1.5 is 83.3
+        + measured("floor llfuse", 20_000)  # 50 us
+        + measured("vsfs llfuse", 10_000, phase="unlink")
+        + measured("fuse2fs", 5_000, phase="unlink")
+        + measured("floor llfuse", 20_000, phase="unlink")
+    )
+    table = report.budget(found, "vsfs llfuse")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["create", "83.3", "50.0", "33.3", "50.0"]
+    ]
+
+
 @pytest.mark.parametrize(
     ("system", "against", "phase", "minimum"),
     [
