@@ -216,7 +216,7 @@ class BufferCache:
 
         Raises CommitNeeded as :meth:`forget_after_commit`.
         """
-        self._require_all_arrived(block_no)
+        self.require_arrived(block_no)
         buffer = self._remove(block_no)
         if buffer is not None:
             self._undo.append(lambda: self._restore(buffer))
@@ -230,11 +230,12 @@ class BufferCache:
         Raises CommitNeeded if a rename of this transaction moves a name out of the
         block: the freed inode would reach the disk before the name's new place does.
         """
-        self._require_all_arrived(block_no)
+        self.require_arrived(block_no)
         self._expiring.append(block_no)
         self._undo.append(self._expiring.pop)
 
-    def _require_all_arrived(self, block_no: int) -> None:
+    def require_arrived(self, block_no: int) -> None:
+        """Raise CommitNeeded if a rename of this transaction moves a name out of `block_no`."""
         if block_no in self._losing:
             raise CommitNeeded("a name that was in this block must arrive elsewhere first")
 

@@ -16,13 +16,14 @@ not search.  The blocks in the buffer cache stay the truth.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import Final
 
 from vsfs.blockmap import BlockMap, pointer_path
 from vsfs.buffer import Buffer, BufferCache
 from vsfs.device import Kind
-from vsfs.errors import Corrupt, TransactionFull
+from vsfs.errors import Corrupt, TransactionFull, posix_error
 from vsfs.inode import Inode
 from vsfs.layout import (
     DIRECTORY_TYPE,
@@ -201,6 +202,16 @@ class Directory:
     def is_empty(self) -> bool:
         """Whether it has no names but `.` and `..`."""
         return len(self.entries) == 2
+
+    def require_removable(self) -> None:
+        """Raise ENOTEMPTY, or CommitNeeded if a name has left it in this transaction.
+
+        Without links its inode would reach the disk before the name's new place does.
+        """
+        if not self.is_empty:
+            raise posix_error(errno.ENOTEMPTY)
+        for block in self._blocks:
+            self._cache.require_arrived(block)
 
     @property
     def goal(self) -> int:

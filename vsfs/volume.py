@@ -276,8 +276,7 @@ class Volume(Mounted):
             raise posix_error(errno.EBUSY)
         if Directory.is_as_created(self.cache, self.blockmap, inode, parent):
             return
-        if not self._directory_of(inode).is_empty:
-            raise posix_error(errno.ENOTEMPTY)
+        self._directory_of(inode).require_removable()
 
     def _drop_link(self, inode: Inode, now: int) -> None:
         """One name less; free the inode when nothing refers to it any more."""
