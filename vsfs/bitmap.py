@@ -133,25 +133,28 @@ class Bitmap:
         """
         bit = number - self._first
         cache = self._cache
-        for block, first_bit, part in self._parts(bit, count):
-            data = self._read(block).data
-            if part == 1:  # the commonest, and the short way
-                byte = first_bit >> 3
-                is_used = data[byte] >> (first_bit & 7) & 1
-            else:
-                window, mask, byte, _ = _window(data, first_bit, part)
-                is_used = window & mask == mask
-            if not is_used:
-                raise Corrupt(
-                    f"{self._name} bitmap",
-                    self._start + block,
-                    byte,
-                    f"a bit of 0 for a {self._name} from {number} to {number + count - 1}",
-                    "ones, since they are being freed",
-                )
+        if count == 1:  # the commonest, and the short way
+            block, at = divmod(bit, self._bits_per_block)
+            if not self._read(block).data[at >> 3] >> (at & 7) & 1:
+                raise self._free_already(number, 1, block, at >> 3)
             cache.expect(self._start + block)
+        else:
+            for block, first_bit, part in self._parts(bit, count):
+                window, mask, byte, _ = _window(self._read(block).data, first_bit, part)
+                if window & mask != mask:
+                    raise self._free_already(number, count, block, byte)
+                cache.expect(self._start + block)
         self._pending.append((bit, count))
         cache.undo(self._pending.pop)
+
+    def _free_already(self, number: int, count: int, block: int, byte: int) -> Corrupt:
+        return Corrupt(
+            f"{self._name} bitmap",
+            self._start + block,
+            byte,
+            f"a bit of 0 for a {self._name} from {number} to {number + count - 1}",
+            "ones, since they are being freed",
+        )
 
     def is_set(self, number: int) -> bool:
         """Whether `number` is in use (or past the end)."""
@@ -279,21 +282,40 @@ class Bitmap:
         room = max(room, count)
         if bit + room > self._count or at + room > self._bits_per_block:
             return 0
-        buffer = self._read(block)
-        start, shift = at >> 3, at & 7
         if room == 1:
-            if buffer.data[start] >> shift & 1:
-                return 0
-            self._cache.modify(buffer, start, start + 1)
-            buffer.data[start] |= 1 << shift
-        else:
-            window, mask, start, end = _window(buffer.data, at, room)
-            if window & mask:
-                return 0
-            self._put(buffer, start, end, window | ((1 << count) - 1) << shift)
+            return self._take_one(block, at)
+        buffer = self._read(block)
+        window, mask, start, end = _window(buffer.data, at, room)
+        if window & mask:
+            return 0
+        self._put(buffer, start, end, window | ((1 << count) - 1) << (at & 7))
         self._count_change(block, -count)
         self._cache.undo(lambda: self._count_change(block, count))
         return count
+
+    def _take_one(self, block: int, at: int) -> int:
+        """Set a bit if it is 0; return how many were set.
+
+        Flat, and one entry in the undo list: every new file takes an inode and a block.
+        """
+        buffer = self._read(block)
+        data, byte, mask = buffer.data, at >> 3, 1 << (at & 7)
+        if data[byte] & mask:
+            return 0
+        cache = self._cache
+        cache.touch(buffer)
+        data[byte] |= mask
+        self._free_in[block] = free = self._free_in[block] - 1
+        if not free:
+            self._full[block] = 1
+        self.available -= 1
+        cache.undo(lambda: self._give_back(block, data, byte, mask))
+        return 1
+
+    def _give_back(self, block: int, data: bytearray, byte: int, mask: int) -> None:
+        """Undo :meth:`_take_one`."""
+        data[byte] &= ~mask
+        self._count_change(block, 1)
 
     def _set_run(self, bit: int, count: int) -> int:
         """Set the run of 0 bits at `bit`, at most `count` of them and within the

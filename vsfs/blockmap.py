@@ -35,6 +35,7 @@ _MOST_AHEAD: Final = 8 * 1024 * 1024
 #: Pointers before a hole that are searched for a neighbour.
 _LOOK_BACK: Final = 16
 _DATA: Final = Kind.DATA  # to ask an enum for it takes as long as a call
+_INDIRECT: Final = Kind.INDIRECT
 
 
 @dataclass(slots=True)
@@ -86,8 +87,8 @@ class BlockMap:
 
         Raises Corrupt (EUCLEAN) for a pointer that leaves the data region.
         """
-        if count == 1 and first < DIRECT_POINTERS:  # the commonest, and the short way
-            return [Run(inode.pointers[first], 1)]
+        if count == 1:  # the commonest, and the short way
+            return [Run(self._block_of(inode, first), 1)]
         found: list[Run] = []
         while count:
             leaf = self._leaf(inode, first)
@@ -99,6 +100,17 @@ class BlockMap:
                     _append(found, run)
             first, count = first + part, count - part
         return found
+
+    def _block_of(self, inode: Inode, file_block: int) -> int:
+        """The disk block of one file block, 0 for a hole; raises Corrupt as :meth:`runs`."""
+        slot, indexes = pointer_path(file_block, self._geometry.pointers_per_block)
+        block = inode.pointers[slot]
+        for index in indexes:
+            if not block:
+                break
+            buffer = self._cache.read(block, _INDIRECT, inode.ino)
+            (block,) = self._pointers(inode, _Leaf(buffer, index, 1), 1)
+        return block
 
     def seek(self, inode: Inode, first: int, end: int, *, hole: bool) -> int:
         """The first file block from `first` on that is a hole, or else that is none.
@@ -179,6 +191,8 @@ class BlockMap:
         end = first + count
         if end <= DIRECT_POINTERS:  # the commonest, and the short way
             return self._allocate_direct(inode, first, end)
+        if count == 1 and (block := self._block_of(inode, first)):
+            return [Run(block, 1)]
         found: list[Run] = []
         place: _Place | None = None  # found out when it is needed
         try:
@@ -205,9 +219,15 @@ class BlockMap:
     def _allocate_direct(self, inode: Inode, first: int, end: int) -> list[Run]:
         """What :meth:`allocate` does for blocks that the inode itself points to."""
         pointers = inode.pointers
-        if all(pointers[first:end]):
-            return _runs_of(pointers[first:end])
         found: list[Run] = []
+        if not inode.blocks and first == 0:  # a file's first blocks, nearly always in one run
+            goal, room = inode.goal or None, min(end, self._most_ahead)
+            block, first = self.bitmap.allocate(goal, end, room)
+            inode.blocks = first
+            pointers[:first] = range(block, block + first)
+            found.append(Run(block, first, fresh=True))
+        elif all(pointers[first:end]):
+            return _runs_of(pointers[first:end])
         try:
             while first < end:
                 if pointers[first]:
@@ -434,6 +454,8 @@ class BlockMap:
         """All of :meth:`all_runs`; quicker where there are no indirect blocks."""
         if inode.attribute_block or any(inode.pointers[DIRECT_POINTERS:]):
             return list(self.all_runs(inode))
+        if inode.blocks == 1 and inode.pointers[0] and not any(inode.pointers[1:]):
+            return [(_DATA, Run(inode.pointers[0], 1))]
         runs = [run for run in _runs_of(inode.pointers[:DIRECT_POINTERS]) if run.block]
         if sum([run.count for run in runs]) > inode.blocks:
             raise self._too_many(inode)
@@ -499,6 +521,8 @@ def pointer_path(file_block: int, per_block: int) -> tuple[int, tuple[int, ...]]
     if file_block < DIRECT_POINTERS:
         return file_block, ()
     rest = file_block - DIRECT_POINTERS
+    if rest < per_block:  # nearly always
+        return DIRECT_POINTERS, (rest,)
     for level in range(1, INDIRECT_LEVELS + 1):
         if rest < per_block**level:
             indexes = []

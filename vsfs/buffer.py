@@ -163,21 +163,25 @@ class BufferCache:
         block for each bit that changes would take longer than the rest of an operation.
         Raises TransactionFull if no more blocks fit into the transaction.
         """
-        was_dirty = buffer.dirty
-        if not was_dirty:
-            self._require_room(buffer.block_no)
+        if not buffer.dirty:
+            self.touch(buffer)
         if buffer.saved_in != self.operation and not self._committing:
             if end is None:
                 buffer.saved_in = self.operation
             before = buffer.data[start:end]
             self._undo.append(lambda: buffer.data.__setitem__(slice(start, end), before))
-        if not was_dirty:
-            buffer.dirty = True
-            self._dirty[buffer.block_no] = buffer
-            self._undo.append(lambda: self._cleanse(buffer))
-            # it may have been dropped since it was read; never replaced, though
-            kept = self._blocks.setdefault(buffer.block_no, buffer)
-            assert kept is buffer
+
+    def touch(self, buffer: Buffer) -> None:
+        """As :meth:`modify`, for a change that the caller knows how to :attr:`undo`."""
+        if buffer.dirty:
+            return
+        self._require_room(buffer.block_no)
+        buffer.dirty = True
+        self._dirty[buffer.block_no] = buffer
+        self._undo.append(lambda: self._cleanse(buffer))
+        # it may have been dropped since it was read; never replaced, though
+        kept = self._blocks.setdefault(buffer.block_no, buffer)
+        assert kept is buffer
 
     def expect(self, block_no: int) -> None:
         """Announce that a `prepare` hook will change `block_no`, for an object in memory.

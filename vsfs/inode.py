@@ -25,8 +25,6 @@ from vsfs.buffer import BufferCache
 from vsfs.device import Kind
 from vsfs.errors import Corrupt
 from vsfs.layout import (
-    DIRECT_POINTERS,
-    INDIRECT_LEVELS,
     INLINE_SIZE,
     INODE_SIZE,
     ROOT_INO,
@@ -44,8 +42,8 @@ DEFAULT_CAPACITY: Final = 4_000
 #: Names in the indexes of directories that are kept: 5 MiB.
 DEFAULT_NAMES: Final = 16_000
 
-_NO_POINTERS: Final = (0,) * (DIRECT_POINTERS + INDIRECT_LEVELS)
 _NO_INLINE: Final = bytes(INLINE_SIZE)
+_NEVER_USED: Final = decode_inode(bytes(INODE_SIZE), 0)
 _INODE_TABLE: Final = Kind.INODE_TABLE  # to ask an enum for it takes as long as a call
 #: What an Inode and its record both have, but for the pointers: a list in one of them.
 _RECORDED_NAMES: Final = tuple(
@@ -269,13 +267,9 @@ class InodeTable:
         block, offset = cache.geometry.inode_location(ino)
         data = cache.read(block, _INODE_TABLE, ino).data
         generation = (inode_generation(data, offset) + 1) & 0xFFFFFFFF
-        inode = Inode(
-            ino,
-            InodeRecord(
-                mode, 0, uid, gid, 0, 0, now_ns, now_ns, now_ns, now_ns, 0,
-                generation, 0, _NO_POINTERS, 0, _NO_INLINE,
-            ),
-        )  # fmt: skip
+        inode = Inode(ino, _NEVER_USED)
+        inode.mode, inode.uid, inode.gid, inode.generation = mode, uid, gid, generation
+        inode.atime_ns = inode.mtime_ns = inode.ctime_ns = inode.btime_ns = now_ns
         cache.expect(block)
         cache.undo(lambda: self._discard(ino))
         self._inodes[ino] = inode
