@@ -35,7 +35,8 @@ class Bitmap:
 
     Inodes are numbered from 0, data blocks from `data_start`; callers only see
     those numbers, never a bit's place.  `available` is how many can be given out
-    now, `freed` how many more there will be after the next commit.
+    now, `freed` how many more there will be after the next commit; `awaited` are those
+    of them that the caller will free just before it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Bitmap:
         available: int,
     ) -> None:
         self.available = available
+        self.awaited = 0
         self._cache = cache
         self._kind = kind
         self._start = start  # first block of the bitmap
@@ -65,8 +67,8 @@ class Bitmap:
 
     @property
     def freed(self) -> int:
-        """How many were freed since the last commit."""
-        return sum(count for _, count in self._pending)
+        """How many were freed since the last commit, or will be before the next."""
+        return self.awaited + sum(count for _, count in self._pending)
 
     @property
     def _name(self) -> str:
@@ -121,7 +123,7 @@ class Bitmap:
             raise self._shortage()
 
     def _shortage(self) -> CommitNeeded | NoSpace:
-        if self._pending:
+        if self._pending or self.awaited:
             return CommitNeeded(f"every free {self._name} was freed since the last commit")
         return NoSpace(f"no free {self._name} is left")
 

@@ -91,6 +91,8 @@ class BufferCache:
         self.geometry = geometry
         self.capacity = capacity
         self.write_back: Callable[[list[Buffer]], None] = self.write_in_order
+        #: Called at the end of an operation when there is too much to write; it commits.
+        self.overdue: Callable[[], None] = self.commit
         #: Encoders of in-memory objects, called in order at each commit.
         self.prepare: list[Callable[[], None]] = []
         #: Called after a commit, when nothing is dirty.
@@ -284,7 +286,7 @@ class BufferCache:
             self._touched = True
             self._undo.clear()
         if len(self._dirty) > _MAX_DIRTY:
-            self.commit()
+            self.overdue()
 
     def rollback(self) -> None:
         """The operation failed: put back everything that it changed."""

@@ -174,6 +174,7 @@ class Mounted:
         #: does: without names they stay until :meth:`let_go`.
         self.known: Container[int] = ()
         self.held: dict[int, Inode] = {}  # those that stay only because they are known
+        self._unused: list[Inode] = []  # let go, and to be freed with the next commit
         self._deferred: list[Inode] = []
         self._unfreed: list[Inode] = []  # orphans that could not be freed; close tries again
         self._damage: set[tuple[int, int]] = set()  # block, offset: told in the log
@@ -255,6 +256,7 @@ class Mounted:
         self._io = FileIO(cache, self.blockmap)
         self._attributes = Attributes(cache, self._data_bitmap)
         cache.prepare.append(self._encode_superblock)
+        cache.overdue = self._commit
         if self.journal is not None:
             cache.write_back = self._write_back
             cache.limit = self.journal.capacity
@@ -301,7 +303,7 @@ class Mounted:
             try:
                 if not self.read_only and not self.cache.failed:
                     is_clean = self._release_all()
-                    self.cache.commit()
+                    self._commit()
                     if is_clean:
                         self._set_recover(needed=False)
                         self.superblock = self.superblock._replace(state=STATE_CLEAN)
@@ -317,6 +319,7 @@ class Mounted:
             self.release(file.handle)
         for ino in list(self.held):
             self.let_go(ino)
+        self._free_unused()
         unfreed, self._unfreed = self._unfreed, []
         for inode in unfreed:
             self._free_orphan(inode)
@@ -348,7 +351,13 @@ class Mounted:
         """
         with self.lock:
             if not self.read_only or self.cache.failed:
-                self.cache.commit()
+                self._commit()
+
+    def _commit(self) -> None:
+        """Commit, with what has no user any more freed first."""
+        if self._unused:
+            self._free_unused()
+        self.cache.commit()
 
     @query
     def statistics(self) -> Statistics:
@@ -376,7 +385,7 @@ class Mounted:
             self.meet_damage(reason)
         if not isinstance(reason, CommitNeeded):
             raise reason
-        self.cache.commit()
+        self._commit()
         self.cache.begin()
         try:
             result = method(self, *args, **kwargs)
@@ -414,7 +423,7 @@ class Mounted:
 
     def _changed(self) -> None:
         if self.sync_always or self.inodes.is_overdue:
-            self.cache.commit()
+            self._commit()
         elif self._committer is None and self.commit_interval is not None:
             self._committer = threading.Thread(
                 target=self._commit_regularly, name="vsfs-commit", daemon=True
@@ -428,7 +437,7 @@ class Mounted:
                 if self._closing.is_set() or self.cache.failed:
                     return
                 try:
-                    self.cache.commit()
+                    self._commit()
                 except OSError as error:
                     log.error("cannot write to the image (%s); now read-only", error)
                 except Exception:
@@ -457,17 +466,46 @@ class Mounted:
         return inode
 
     def let_go(self, ino: int) -> None:
-        """Nobody knows `ino` any more: if it is in :attr:`held`, free it."""
+        """Nobody knows `ino` any more: if it is in :attr:`held`, it is free.
+
+        That is, it counts as free; its bits are cleared at the next commit, which is also
+        the first moment at which they may be set again.  A kernel forgets one inode at a
+        time, and to free a thousand at once takes half as long.
+        """
         with self.lock:
             inode = self._let_go(ino)
             if inode is not None and inode.open_count == 0:
+                self._unused.append(inode)
+                self._inode_bitmap.awaited += 1
+                self._data_bitmap.awaited += inode.blocks
+
+    def _free_unused(self) -> None:
+        """Free what was let go since the last commit, which comes next."""
+        unused, self._unused = self._unused, []
+        self._inode_bitmap.awaited = self._data_bitmap.awaited = 0
+        cache = self.cache
+        if cache.failed:
+            return  # nothing is written any more
+        cache.begin()
+        try:
+            for inode in unused:
+                self.blockmap.free_all(inode)
+                self.inodes.free(inode)
+        except OSError:  # one of them is damaged, or the journal has no room for all
+            cache.rollback()
+            for inode in unused:
                 self._free_orphan(inode)
+        else:
+            cache.end()
 
     def _free_orphan(self, inode: Inode) -> None:
         """Free an inode without names; an error is for the log.
 
         What the caller asked for, to remove a name or to close a handle, is done.
         """
+        if self.read_only:  # the reason is in the log
+            self._unfreed.append(inode)
+            return
         try:
             self._release_orphan(inode)
         except OSError as error:

@@ -5,6 +5,8 @@ shuffles; between them longer random ones, and sequences of three operations by 
 That is some six million crash states, and an hour or two; ``--states`` ends it earlier.
 Stopped by Ctrl-C or a signal, it goes on where it was when it is started again with the
 same seed; what was done is in ``build/crash-N.json``, unless ``--state-file`` says where.
+With ``--kernel`` all of it is done as below a kernel that knows inodes by number, and lets
+those go that have lost their last name after the operation.
 At the end the counts go to ``docs/RELIABILITY.md``.
 
 A failure is printed with the command that repeats it alone.  Exit status 1 if there
@@ -41,8 +43,8 @@ from tests.support.crash_workloads import (
 from tests.support.documents import ROOT, put_between
 
 DOCUMENT: Final = ROOT / "docs" / "RELIABILITY.md"
-BEGIN: Final = "<!-- crash states: written by make crash -->"
-END: Final = "<!-- crash states: end -->"
+BEGIN: Final = "<!-- crash states{}: written by make crash -->"
+END: Final = "<!-- crash states{}: end -->"
 JOURNAL_BLOCKS: Final = 16
 _CHUNK: Final = 20  # workloads for a process at a time
 #: What is done in turn, so that a run which is ended early has some of each.
@@ -65,6 +67,7 @@ class Task:
     first: int
     end: int
     seed: int
+    kernel: bool
 
 
 @dataclass(slots=True)
@@ -131,17 +134,17 @@ class Progressed:
 
 # -- workers ---------------------------------------------------------------------
 
-_spaces: dict[tuple[bool, int], Space] = {}
+_spaces: dict[tuple[bool, bool, int], Space] = {}
 _lists: dict[tuple[str, int], list[Workload]] = {}
 
 
-def space_for(*, journal: bool, block_size: int = 512) -> Space:
+def space_for(*, journal: bool, kernel: bool = False, block_size: int = 512) -> Space:
     """The one of this process, which remembers disks from one workload to the next."""
-    key = journal, block_size
+    key = journal, kernel, block_size
     if key not in _spaces:
-        _spaces[key] = Space(
-            JOURNAL_BLOCKS if journal else None, size=128 * block_size, block_size=block_size
-        )
+        blocks = JOURNAL_BLOCKS if journal else None
+        size = 128 * block_size
+        _spaces[key] = Space(blocks, size=size, block_size=block_size, kernel=kernel)
     return _spaces[key]
 
 
@@ -168,7 +171,7 @@ def run_task(task: Task) -> tuple[Task, Row, list[str]]:
     row, failures = Row(), []
     for number in range(task.first, task.end):
         block_size = _BLOCK_SIZES[number % len(_BLOCK_SIZES)] if task.family == "random" else 512
-        space = space_for(journal=task.journal, block_size=block_size)
+        space = space_for(journal=task.journal, kernel=task.kernel, block_size=block_size)
         workload = workload_of(task.family, number, task.seed, space.start)
         try:
             outcome = space.examine(workload, seed=task.seed, twice=_TWICE)
@@ -182,29 +185,32 @@ def run_task(task: Task) -> tuple[Task, Row, list[str]]:
 # -- the whole -------------------------------------------------------------------
 
 
-def tasks(seed: int) -> Iterator[Task]:
+def tasks(seed: int, *, kernel: bool) -> Iterator[Task]:
     """All that there is to do."""
     start = space_for(journal=False).start
-    yield from _chunks("one operation", 0, len(_list("one operation", seed, start)), seed)
+    yield from _chunks("one operation", 0, len(_list("one operation", seed, start)), seed, kernel)
     pairs = len(_list("two operations", seed, start))
     for turn in range(-(-pairs // _TURN[0][1])):
         for family, count in _TURN:
             end = (turn + 1) * count
             last = min(end, pairs) if family == "two operations" else end
-            yield from _chunks(family, turn * count, last, seed)
+            yield from _chunks(family, turn * count, last, seed, kernel)
 
 
-def _chunks(family: str, first: int, end: int, seed: int) -> Iterator[Task]:
+def _chunks(family: str, first: int, end: int, seed: int, kernel: bool) -> Iterator[Task]:
     """The workloads `first` to `end` - 1 of a family, in both modes."""
     for start in range(first, end, _CHUNK):
         for journal in (False, True):
-            yield Task(family, journal, start, min(start + _CHUNK, end), seed)
+            yield Task(family, journal, start, min(start + _CHUNK, end), seed, kernel)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The long run; returns the exit status."""
     console = Console()
-    state_file: Path = arguments.state_file or ROOT / "build" / f"crash-{arguments.seed}.json"
+    variant = "-kernel" if arguments.kernel else ""
+    state_file: Path = (
+        arguments.state_file or ROOT / "build" / f"crash{variant}-{arguments.seed}.json"
+    )
     progressed = Progressed() if arguments.fresh else Progressed.load(state_file)
     if progressed.states:
         console.print(f"going on from {state_file}: {progressed.states:,} states are done")
@@ -214,10 +220,10 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         console.print(f"stopped; the same command goes on from {state_file}")
         return 130
-    table = "\n".join(table_of(progressed, arguments.seed))
+    table = "\n".join(table_of(progressed, arguments.seed, kernel=arguments.kernel))
     print(table)
     if not arguments.dry_run:
-        put_between(DOCUMENT, BEGIN, END, table)
+        put_between(DOCUMENT, BEGIN.format(variant), END.format(variant), table)
     return 1 if progressed.failures else 0
 
 
@@ -225,7 +231,8 @@ def _run_tasks(
     progressed: Progressed, state_file: Path, arguments: argparse.Namespace, console: Console
 ) -> None:
     """Do what is left, and note it; both modes of a chunk are noted together."""
-    left = [task for task in tasks(arguments.seed) if task.first >= progressed.done[task.family]]
+    wanted = tasks(arguments.seed, kernel=arguments.kernel)
+    left = [task for task in wanted if task.first >= progressed.done[task.family]]
     started = time.monotonic() - progressed.seconds
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -257,10 +264,11 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def table_of(progressed: Progressed, seed: int) -> Iterator[str]:
+def table_of(progressed: Progressed, seed: int, *, kernel: bool) -> Iterator[str]:
     """The lines for the document."""
     minutes, failed = progressed.seconds / 60, sum(row.failed for row in progressed.rows.values())
-    yield f"`make crash` with seed {seed}, {minutes:.0f} minutes; {failed} workloads failed."
+    options = f"seed {seed} and `--kernel`" if kernel else f"seed {seed}"
+    yield f"`make crash` with {options}, {minutes:.0f} minutes; {failed} workloads failed."
     yield ""
     yield "| workloads | how many | crash states | disks mounted | after a second crash | failed |"
     yield "|---|--:|--:|--:|--:|--:|"
@@ -286,7 +294,9 @@ def _line(name: str, row: Row, of_how_many: str = "") -> str:
 
 def run_one(arguments: argparse.Namespace) -> int:
     """One workload, or one state of it."""
-    space = space_for(journal=arguments.journal, block_size=arguments.block_size)
+    space = space_for(
+        journal=arguments.journal, kernel=arguments.kernel, block_size=arguments.block_size
+    )
     outcome = space.examine(
         parse(arguments.only), seed=arguments.seed, twice=_TWICE, only=arguments.state
     )
@@ -307,6 +317,7 @@ def main() -> int:
     parser.add_argument("--state-file", type=Path, help="where to note what is done")
     parser.add_argument("--fresh", action="store_true", help="start from the beginning")
     parser.add_argument("--dry-run", action="store_true", help="leave the document as it is")
+    parser.add_argument("--kernel", action="store_true", help="as below a kernel")
     parser.add_argument("--only", metavar="WORKLOAD", help="run this one workload")
     parser.add_argument("--state", help="and only this state of it, with second crashes")
     parser.add_argument("--journal", action="store_true", help="of --only: with a journal")

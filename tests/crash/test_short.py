@@ -77,6 +77,19 @@ def test_what_has_gone_wrong_before(blocks: int | None) -> None:
     examine(space, list(map(parse, KNOWN)), twice=400)
 
 
+@MODES
+def test_what_a_kernel_forgets_after_the_operation(blocks: int | None) -> None:
+    """Inodes that are freed just before the commit, many of them at once."""
+    space = Space(blocks, sample=2, kernel=True)
+    removing = [
+        workload
+        for workload in sequences(2, space.start)
+        if all(op.verb in ("unlink", "rmdir", "rename", "drop") for op in workload)
+    ]
+    chosen = random.Random(SEED).sample(removing, 6 if blocks else 40)
+    examine(space, [*map(parse, KNOWN), *chosen], twice=400)
+
+
 @pytest.mark.parametrize("block_size", [512, 1024, 4096])
 @MODES
 def test_longer_sequences(blocks: int | None, block_size: int) -> None:
@@ -88,10 +101,12 @@ def test_longer_sequences(blocks: int | None, block_size: int) -> None:
     examine(space, workloads, twice=1000)
 
 
+@pytest.mark.parametrize("kernel", [False, True])
 @MODES
-def test_a_full_disk(blocks: int | None) -> None:
+def test_a_full_disk(blocks: int | None, kernel: bool) -> None:
     """Commits in the middle of an operation, and operations that fail."""
-    space = Space(blocks, size=(56 if blocks else 36) * 512, inode_count=16, sample=2)
+    size = (56 if blocks else 36) * 512
+    space = Space(blocks, size=size, inode_count=16, sample=2, kernel=kernel)
     text = (
         "append foo 6000; append A/foo 6000, sync; unlink foo; create bar; append bar 6000; "
         "append bar 6000; unlink A/foo; append bar 9000, fsync; truncate bar 0; "

@@ -75,12 +75,15 @@ class Space:
         block_size: int = 512,
         inode_count: int = 24,
         sample: int = 16,
+        kernel: bool = False,
     ) -> None:
+        """With `kernel`, each inode is known by number, and let go after each operation."""
         self.journal_blocks = journal_blocks
         self.size = size
         self.block_size = block_size
         self.inode_count = inode_count
         self.sample = sample
+        self.kernel = kernel
         self.start = Model()
         self.inos = {ROOT: 2}
         self.image = self._base()
@@ -133,7 +136,10 @@ class Space:
         fs = mount_quietly(device)
         for number, op in enumerate(workload, 1):
             device.mark("begun", number)
+            fs.volume.known = range(self.inode_count if self.kernel else 0)
             self._do(fs, model, inos, op, number)
+            for ino in list(fs.volume.held):
+                fs.volume.let_go(ino)
             if op.then:
                 flush(fs, op)
                 device.mark("durable", number)
@@ -219,6 +225,7 @@ class Space:
         self, state: State, problems: list[str], workload: Workload, seed: int, again: str
     ) -> str:
         mode = "--journal " if self.journal_blocks else ""
+        mode += "--kernel " if self.kernel else ""
         if self.block_size != 512:
             mode += f"--block-size {self.block_size} "
         command = (
