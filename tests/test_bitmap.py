@@ -183,7 +183,7 @@ def test_full_blocks_are_not_searched_again() -> None:
     searched.clear()
     for _ in range(10):
         bits.map.allocate(None)
-    assert set(searched) == {7}
+    assert set(searched) <= {7}
 
 
 def steps_of(call: Callable[[], object]) -> int:

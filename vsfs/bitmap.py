@@ -88,7 +88,8 @@ class Bitmap:
         if not 0 <= start < self._count:
             start = 0
         first = bit = self._searched.get(start, start)
-        got = self._take_where_free(bit, count, room)  # nearly always
+        # nearly always there
+        got = self._take_one(bit) if count == room == 1 else self._take_where_free(bit, count, room)
         if not got:
             found = self._find(start)
             if found is None:
@@ -112,7 +113,7 @@ class Bitmap:
         if not 0 <= bit < self._count:
             return 0
         if count == 1:
-            return self._take_where_free(bit, 1, 1)
+            return self._take_one(bit)
         if self._full[bit // self._bits_per_block]:
             return 0
         return self._set_run(bit, count)
@@ -284,8 +285,6 @@ class Bitmap:
         room = max(room, count)
         if bit + room > self._count or at + room > self._bits_per_block:
             return 0
-        if room == 1:
-            return self._take_one(block, at)
         buffer = self._read(block)
         window, mask, start, end = _window(buffer.data, at, room)
         if window & mask:
@@ -295,17 +294,22 @@ class Bitmap:
         self._cache.undo(lambda: self._count_change(block, count))
         return count
 
-    def _take_one(self, block: int, at: int) -> int:
+    def _take_one(self, bit: int) -> int:
         """Set a bit if it is 0; return how many were set.
 
         Flat, and one entry in the undo list: every new file takes an inode and a block.
         """
-        buffer = self._read(block)
+        if bit >= self._count:
+            return 0
+        cache, (block, at) = self._cache, divmod(bit, self._bits_per_block)
+        buffer = cache.read(self._start + block, self._kind)
         data, byte, mask = buffer.data, at >> 3, 1 << (at & 7)
         if data[byte] & mask:
             return 0
-        cache = self._cache
-        cache.touch(buffer)
+        if block not in self._free_in:
+            self._read(block)
+        if not buffer.dirty:
+            cache.touch(buffer)
         data[byte] |= mask
         self._free_in[block] = free = self._free_in[block] - 1
         if not free:

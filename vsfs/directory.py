@@ -44,6 +44,8 @@ from vsfs.layout import (
 #: The smallest record: a name of one to four bytes.
 _MIN_RECORD: Final = record_size(1)
 _DIRECTORY: Final = Kind.DIRECTORY  # to ask an enum for it takes as long as a call
+#: In place of the index of a new directory, until it is first looked at.
+_NO_NAMES: Final = ()
 #: Sectors with some room that are tried before the directory grows by a block.
 _TRIES: Final = 8
 
@@ -110,8 +112,9 @@ class Directory:
         (run,) = blockmap.allocate(inode, 0, 1)
         block_size = cache.geometry.block_size
         data = first_directory_block(block_size, inode.ino, parent)
-        cache.create(run.block, data, Kind.DIRECTORY, inode.ino)
+        cache.create(run.block, data, _DIRECTORY, inode.ino)
         inode.size = block_size
+        inode.index = _NO_NAMES
 
     @classmethod
     def is_as_created(
@@ -121,13 +124,15 @@ class Directory:
 
         False also if there were some once; raises Corrupt (EUCLEAN) as reading does.
         """
+        if inode.index is _NO_NAMES:
+            return True
         block_size = cache.geometry.block_size
         if inode.index is not None or inode.size != block_size:
             return False
         (run,) = blockmap.runs(inode, 0, 1)
         if not run.block:
             return False
-        data = cache.read(run.block, Kind.DIRECTORY, inode.ino).data
+        data = cache.read(run.block, _DIRECTORY, inode.ino).data
         return data == first_directory_block(block_size, inode.ino, parent)
 
     def _load(self) -> None:
@@ -325,12 +330,13 @@ class Directory:
 
     def _modify(self, file_block: int, at: int) -> Buffer:
         """The buffer of a block whose sector at byte `at` is about to change."""
-        buffer = self._buffer(file_block)
+        cache = self._cache
+        buffer = cache.read(self._blocks[file_block], _DIRECTORY, self.inode.ino)
         start = at - at % SECTOR_SIZE
-        self._cache.modify(buffer, start, start + SECTOR_SIZE)
-        if self._invalid_after != self._cache.operation:
-            self._invalid_after = self._cache.operation
-            self._cache.undo(self._drop_index)
+        cache.modify(buffer, start, start + SECTOR_SIZE)
+        if self._invalid_after != cache.operation:
+            self._invalid_after = cache.operation
+            cache.undo(self._drop_index)
         return buffer
 
     def _drop_index(self) -> None:

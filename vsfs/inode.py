@@ -95,23 +95,27 @@ class Inode:
         self.saved_in = 0
         self.version = 0  # rises with each change of the contents
         self.goal = 0  # where its first block should go, while it has none; 0: anywhere
-        self.mode = record.mode
-        self.nlink = record.nlink
-        self.uid = record.uid
-        self.gid = record.gid
-        self.size = record.size
-        self.blocks = record.blocks
-        self.atime_ns = record.atime_ns
-        self.mtime_ns = record.mtime_ns
-        self.ctime_ns = record.ctime_ns
-        self.btime_ns = record.btime_ns
-        self.flags = record.flags
-        self.generation = record.generation
-        self.device = record.device
-        self.pointers = list(record.pointers)
-        self.attribute_block = record.attribute_block
-        # mostly empty, and then one object will do for all
-        self.inline = _NO_INLINE if record.inline == _NO_INLINE else record.inline
+        (
+            self.mode,
+            self.nlink,
+            self.uid,
+            self.gid,
+            self.size,
+            self.blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.flags,
+            self.generation,
+            self.device,
+            pointers,
+            self.attribute_block,
+            inline,
+            _,
+        ) = record
+        self.pointers = list(pointers)
+        self.inline = _NO_INLINE if inline == _NO_INLINE else inline  # mostly: one object for all
 
     @property
     def state(self) -> tuple[tuple[Any, ...], list[int]]:

@@ -742,8 +742,8 @@ def empty_directory_block(block_size: int) -> bytearray:
 def first_directory_block(block_size: int, ino: int, parent: int) -> bytearray:
     """The first block of a new directory `ino`: its `.` and `..`, then room."""
     data = bytearray(_first_directory_block(block_size))
-    put_record_ino(data, 0, ino)
-    put_record_ino(data, DOT_SIZE, parent)
+    _INO.pack_into(data, 0, ino)
+    _INO.pack_into(data, DOT_SIZE, parent)
     return data
 
 
