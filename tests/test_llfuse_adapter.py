@@ -58,7 +58,7 @@ def free_inodes(adapter: Any) -> int:
 
 
 def names(adapter: Any) -> list[bytes]:
-    return [name for name, _, _ in adapter.volume.readdir(2)][2:]
+    return [name for name, _ in adapter.volume.readdir(2)][2:]
 
 
 def change(adapter: Any, node: int, **changes: int) -> Any:

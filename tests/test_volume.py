@@ -547,7 +547,7 @@ def test_statistics_count_what_was_freed_at_once(volume: vsfs.Volume) -> None:
 def test_readdir_gives_types_and_the_dots(volume: vsfs.Volume) -> None:
     below = volume.mkdir(ROOT_INO, b"d", 0o755, 0, 0)
     volume.symlink(below.ino, b"l", b"x", 0, 0)
-    names = {name: (ino, code) for name, ino, code in volume.readdir(below.ino)}
+    names = {name: (e.ino, e.file_type) for name, e in volume.readdir(below.ino)}
     assert names == {b".": (below.ino, 2), b"..": (ROOT_INO, 2), b"l": (below.ino + 1, 7)}
 
 

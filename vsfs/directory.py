@@ -63,8 +63,9 @@ _MOST_LEFT: Final = 256
 class Entry:
     """What a name stands for, and where its record is.
 
-    `offset` is the record's byte offset in the directory file.  (Not a named tuple:
-    to make one takes three times as long, and every new name makes one.)
+    `offset` is the record's byte offset in the directory file.  Never changed: a name
+    gets another one, and who has listed the directory keeps what was there.  (Not a named
+    tuple: to make one takes three times as long, and every new name makes one.)
     """
 
     ino: int

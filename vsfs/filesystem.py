@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, overload
 
 from vsfs.device import BlockDevice, FileDevice
+from vsfs.directory import Entry
 from vsfs.errors import Corrupt, posix_error
 from vsfs.filecalls import SET_ID, FileCalls
 from vsfs.inode import Inode
@@ -171,7 +172,7 @@ class FileSystem(FileCalls):
     @system_call
     def listdir(self, path: StrPath = ".") -> list[str] | list[bytes]:
         """os.listdir: the names, without `.` and `..`."""
-        names = [name for name, _, _ in self._list(path)]
+        names = [name for name, _ in self._list(path)]
         if isinstance(os.fspath(path), bytes):
             return names
         return [os.fsdecode(name) for name in names]
@@ -184,7 +185,10 @@ class FileSystem(FileCalls):
     def scandir(self, path: StrPath = ".") -> ScandirIterator[str] | ScandirIterator[bytes]:
         """os.scandir: an iterator of entries, without `.` and `..`."""
         directory = os.fspath(path)
-        listed = [(name, ino, MODE_OF_TYPE.get(code, 0)) for name, ino, code in self._list(path)]
+        listed = [
+            (name, entry.ino, MODE_OF_TYPE.get(entry.file_type, 0))
+            for name, entry in self._list(path)
+        ]
         if isinstance(directory, bytes):
             return ScandirIterator(
                 DirEntry(self.stat, directory, name, ino, mode) for name, ino, mode in listed
@@ -194,12 +198,12 @@ class FileSystem(FileCalls):
             for name, ino, mode in listed
         )
 
-    def _list(self, path: StrPath) -> list[tuple[bytes, int, int]]:
+    def _list(self, path: StrPath) -> list[tuple[bytes, Entry]]:
         inode = self._walker.find(path)
         if not inode.is_directory:
             raise posix_error(errno.ENOTDIR, os.fspath(path))
         self._walker.require(inode, os.R_OK, os.fspath(path))
-        return [entry for entry in self.volume.readdir(inode.ino) if entry[0] not in (b".", b"..")]
+        return [item for item in self.volume.readdir(inode.ino) if item[0] not in (b".", b"..")]
 
     @overload
     def readlink(self, path: bytes | os.PathLike[bytes]) -> bytes: ...
@@ -265,7 +269,7 @@ class FileSystem(FileCalls):
         while ino != ROOT_INO:
             parent = self.volume.lookup(ino, b"..").ino
             listed = self.volume.readdir(parent)
-            name = next((name for name, child, _ in listed if child == ino), None)
+            name = next((name for name, entry in listed if entry.ino == ino), None)
             if name is None or ino in names:
                 block, offset = self.volume.geometry.inode_location(ino)
                 raise Corrupt(f"directory {ino}", block, offset, "a wrong '..'", "a way to /")

@@ -34,6 +34,7 @@ from typing import Any, Final
 import fuse
 
 from vsfs.device import BytesLike
+from vsfs.directory import Entry
 from vsfs.errors import posix_error
 from vsfs.fuse_callbacks import ENCODING, Callbacks
 from vsfs.inode import Inode
@@ -439,11 +440,15 @@ class FuseAdapter(Adapter):
     def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
         """readdir(3): all names at once; libfuse hands them out in pieces."""
         return (
-            (name.decode(ENCODING), {"st_ino": ino, "st_mode": MODE_OF_TYPE.get(code, 0)}, 0)
-            for name, ino, code in self.names(handle)
+            (
+                name.decode(ENCODING),
+                {"st_ino": entry.ino, "st_mode": MODE_OF_TYPE.get(entry.file_type, 0)},
+                0,
+            )
+            for name, entry in self.names(handle)
         )
 
-    def names(self, handle: int) -> list[tuple[bytes, int, int]]:
+    def names(self, handle: int) -> list[tuple[bytes, Entry]]:
         """The names of an open directory, as ``Volume.readdir``."""
         return self.volume.readdir(self.volume.files.get(handle).inode.ino)
 

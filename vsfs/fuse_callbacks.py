@@ -187,12 +187,14 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
     ) -> None:
         """readdir(3): all names at once; libfuse hands them out in pieces."""
         fill = _FILLER(ctypes.cast(filler, ctypes.c_void_p).value or 0)
-        entry = fuse.c_stat()  # libfuse copies it
-        target, address = ctypes.c_void_p(buffer), ctypes.c_void_p(ctypes.addressof(entry))
-        offset, last_code = fuse.c_off_t(0), -1
-        for name, entry.st_ino, code in self.operations.names(info.contents.fh):
-            if code != last_code:
-                entry.st_mode, last_code = MODE_OF_TYPE.get(code, 0), code
+        shown = fuse.c_stat()  # libfuse copies it
+        target, address = ctypes.c_void_p(buffer), ctypes.c_void_p(ctypes.addressof(shown))
+        offset, file_type = fuse.c_off_t(0), -1
+        for name, entry in self.operations.names(info.contents.fh):
+            shown.st_ino = entry.ino
+            if entry.file_type != file_type:
+                file_type = entry.file_type
+                shown.st_mode = MODE_OF_TYPE.get(file_type, 0)
             if fill(target, name, address, offset):
                 break
 

@@ -30,10 +30,12 @@ import os
 import signal
 import stat
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import llfuse
 
+from vsfs.directory import Entry
 from vsfs.errors import posix_error
 from vsfs.inode import Inode
 from vsfs.layout import MODE_OF_TYPE, ROOT_INO
@@ -100,7 +102,7 @@ class LlfuseAdapter(Adapter):
         self._known: dict[int, int] = {}  # inode -> how often the kernel was told of it
         volume.known = self._known
         self._gone: set[int] = set()  # inodes freed before the kernel forgot them
-        self._listings: dict[int, list[tuple[bytes, int, int]]] = {}  # by handle
+        self._listings: dict[int, list[tuple[bytes, Entry]]] = {}  # by handle
         self._units = volume.geometry.block_size // ST_BLOCK
         self._no_entry = llfuse.EntryAttributes()  # inode 0: the kernel notes that there is none
         self._no_entry.entry_timeout = VALID_FOR
@@ -412,18 +414,18 @@ class LlfuseAdapter(Adapter):
         """A debugging aid of llfuse, asked for by an attribute of the root: not offered."""
 
 
-def _entries(
-    listing: list[tuple[bytes, int, int]], offset: int
-) -> Iterator[tuple[bytes, Any, int]]:
+def _entries(listing: list[tuple[bytes, Entry]], offset: int) -> Iterator[tuple[bytes, Any, int]]:
     """A directory's entries from `offset` on; llfuse takes as many as fit.
 
     It copies each before it asks for the next, so one object is enough.
     """
-    entry = llfuse.EntryAttributes()
-    for at in range(offset, len(listing)):
-        name, entry.st_ino, code = listing[at]
-        entry.st_mode = MODE_OF_TYPE.get(code, 0)
-        yield name, entry, at + 1
+    shown, file_type = llfuse.EntryAttributes(), -1
+    for number, (name, entry) in enumerate(islice(listing, offset, None), offset + 1):
+        shown.st_ino = entry.ino
+        if entry.file_type != file_type:
+            file_type = entry.file_type
+            shown.st_mode = MODE_OF_TYPE.get(file_type, 0)
+        yield name, shown, number
 
 
 class _Option(bytes):

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from vsfs.device import BytesLike
-from vsfs.directory import Directory
+from vsfs.directory import Directory, Entry
 from vsfs.errors import Corrupt, TransactionFull, posix_error
 from vsfs.inode import Inode
 from vsfs.layout import (
@@ -117,11 +117,11 @@ class Volume(Mounted):
         return self._io.read(inode, min(inode.size, SYMLINK_MAX), 0)
 
     @query
-    def readdir(self, ino: int) -> list[tuple[bytes, int, int]]:
-        """All names of directory `ino`, `.` and `..` too: (name, inode, type code)."""
+    def readdir(self, ino: int) -> list[tuple[bytes, Entry]]:
+        """All names of directory `ino`, `.` and `..` too, and what each stands for."""
         directory = self._directory(ino)
         self._touch_atime(directory.inode)
-        return [(name, entry.ino, entry.file_type) for name, entry in directory.entries.items()]
+        return list(directory.entries.items())
 
     # -- names ----------------------------------------------------------------
 

@@ -229,7 +229,7 @@ def tree_as_mounted(fs: vsfs.FileSystem) -> dict[int, Found]:
         pairs = [(name, volume.getxattr(ino, name)) for name in volume.listxattr(ino)]
         attributes = tuple(sorted(pairs))
         if inode.is_directory:
-            names = {name.decode(): child for name, child, _ in volume.readdir(ino)}
+            names = {name.decode(): entry.ino for name, entry in volume.readdir(ino)}
             del names["."], names[".."]
             files[ino] = Found("d", b"", attributes, names)
             waiting += names.values()
