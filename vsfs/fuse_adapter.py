@@ -14,7 +14,8 @@ then, so it may not cache what it could not see change:
   path last had it open (:class:`_PageCache`), and a file with several names has
   none.
 
-Paths arrive decoded as Latin-1, which keeps every byte of a name exact.
+Paths are bytes.  Those that come fusepy's own way are decoded as Latin-1, which keeps
+every byte of a name exact, and encoded again in one place (``__call__``).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import re
 import signal
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import fuse
@@ -36,9 +37,8 @@ import fuse
 from vsfs.device import BytesLike
 from vsfs.directory import Entry
 from vsfs.errors import posix_error
-from vsfs.fuse_callbacks import ENCODING, Callbacks
+from vsfs.fuse_callbacks import Callbacks
 from vsfs.inode import Inode
-from vsfs.layout import MODE_OF_TYPE
 from vsfs.openfiles import OpenFile
 from vsfs.serving import (
     ST_BLOCK,
@@ -57,7 +57,7 @@ from vsfs.volume import Volume
 log = logging.getLogger("vsfs")
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
+_ENCODING: Final = "latin-1"  # of paths that fusepy decodes: keeps every byte of a name exact
 
 #: Paths of which it is known whether the kernel's pages are right: 1 MiB.
 _MAX_PATHS: Final = 4_000
@@ -72,14 +72,14 @@ class _PageCache:
 
     def __init__(self) -> None:
         # path -> inode's state then; of a dict the first is found past all that were deleted
-        self._valid: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
-        self._open: dict[int, tuple[str, int] | None] = {}  # handle -> path, version seen
+        self._valid: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
+        self._open: dict[int, tuple[bytes, int] | None] = {}  # handle -> path, version seen
 
     @staticmethod
     def _state(inode: Inode) -> tuple[int, int, int]:
         return inode.ino, inode.generation, inode.version
 
-    def opened(self, path: str, file: OpenFile) -> bool:
+    def opened(self, path: bytes, file: OpenFile) -> bool:
         """Note an open; return whether the kernel may keep its pages of `path`."""
         self._open[file.handle] = (path, file.inode.version)
         return self._valid.get(path) == self._state(file.inode)
@@ -102,7 +102,7 @@ class _PageCache:
         elif seen is not None:
             self._valid.pop(seen[0], None)
 
-    def moved(self, *paths: str) -> None:
+    def moved(self, *paths: bytes) -> None:
         """`paths` stand for something else from now on, or for nothing."""
         for path in paths:
             self._valid.pop(path, None)
@@ -126,32 +126,32 @@ class _HiddenFiles:
     this rename, the target is replaced in one operation, as rename(2) promises.
     """
 
-    _NAME: Final = re.compile(r"\.fuse_hidden[0-9a-f]{16}")
+    _NAME: Final = re.compile(rb"\.fuse_hidden[0-9a-f]{16}")
 
     def __init__(self) -> None:
-        self._inodes: dict[str, Inode] = {}  # by name: libfuse never gives one twice
-        self.waiting: str | None = None  # the path whose unlink waits
+        self._inodes: dict[bytes, Inode] = {}  # by name: libfuse never gives one twice
+        self.waiting: bytes | None = None  # the path whose unlink waits
 
-    def is_hidden_name(self, path: str) -> bool:
+    def is_hidden_name(self, path: bytes) -> bool:
         """Whether libfuse makes such names."""
         return self._NAME.fullmatch(_last_name(path)) is not None
 
-    def hide(self, path: str, hidden_path: str, inode: Inode) -> None:
+    def hide(self, path: bytes, hidden_path: bytes, inode: Inode) -> None:
         """`path` is to be unlinked; `inode` is found at `hidden_path` from now on."""
         self._inodes[_last_name(hidden_path)] = inode
         self.waiting = path
 
-    def find(self, path: str) -> Inode | None:
+    def find(self, path: bytes) -> Inode | None:
         """The open inode that a hidden path means."""
         return self._inodes.get(_last_name(path)) if self._inodes else None
 
-    def forget(self, path: str) -> bool:
+    def forget(self, path: bytes) -> bool:
         """Note that libfuse is done with a hidden path; False if it is none."""
         return self._inodes.pop(_last_name(path), None) is not None
 
 
-def _last_name(path: str) -> str:
-    return path.rpartition("/")[2]
+def _last_name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
 
 
 class FuseAdapter(Adapter):
@@ -175,10 +175,11 @@ class FuseAdapter(Adapter):
 
     def __call__(self, name: str, *args: Any) -> Any:
         """Dispatch a request; the one place where errors become errnos."""
+        given = [arg.encode(_ENCODING) if isinstance(arg, str) else arg for arg in args]
         try:
             if self.unlink_waits:
-                self.finish_unlink(args[1] if name == "rename" else None)
-            return getattr(self, name)(*args)
+                self.finish_unlink(given[1] if name == "rename" else None)
+            return getattr(self, name)(*given)
         except Exception as error:
             code = errno_of(error, name)
             if isinstance(error, OSError) and code == error.errno:
@@ -190,7 +191,7 @@ class FuseAdapter(Adapter):
         """Whether :meth:`finish_unlink` is to be called before the next request."""
         return self._hidden.waiting is not None
 
-    def finish_unlink(self, renamed_over: str | None = None) -> None:
+    def finish_unlink(self, renamed_over: bytes | None = None) -> None:
         """Do the unlink that waits, unless the call at hand is a rename over it."""
         path, self._hidden.waiting = self._hidden.waiting, None
         if path is None or path == renamed_over:
@@ -198,7 +199,7 @@ class FuseAdapter(Adapter):
         try:
             self.volume.unlink(*self._place(path))
         except OSError as error:  # its caller has long been told that it is done
-            log.error("%s could not be unlinked: %s", path, error)
+            log.error("%s could not be unlinked: %s", os.fsdecode(path), error)
 
     # -- life of the mount ----------------------------------------------------
 
@@ -209,12 +210,12 @@ class FuseAdapter(Adapter):
         try:
             self.callbacks_type(
                 self,
-                os.fsencode(mount_point).decode(ENCODING),
+                os.fsencode(mount_point).decode(_ENCODING),
                 raw_fi=True,
-                encoding=ENCODING,
+                encoding=_ENCODING,
                 foreground=True,
                 nothreads=True,
-                fsname=option_value(image).decode(ENCODING),
+                fsname=option_value(image).decode(_ENCODING),
                 subtype="vsfs",
                 use_ino=True,
                 big_writes=True,
@@ -228,24 +229,24 @@ class FuseAdapter(Adapter):
         except RuntimeError as error:  # libfuse's exit status, in fusepy's words
             raise CannotMount(str(error)) from None
 
-    def init(self, _path: str) -> None:
+    def init(self, _path: bytes) -> None:
         """The kernel has mounted it."""
         end_on(_ENDING, _Exit(), self.finished)
         self.mounted()
 
-    def destroy(self, _path: str) -> None:
+    def destroy(self, _path: bytes) -> None:
         """The mount is gone."""
         self.finish()
 
     # -- names ----------------------------------------------------------------
 
-    def _inode(self, path: str) -> Inode:
+    def _inode(self, path: bytes) -> Inode:
         found = self.find(path)
         if found is None:
             raise posix_error(errno.ENOENT)
         return found[0]
 
-    def find(self, path: str) -> tuple[Inode, int] | None:
+    def find(self, path: bytes) -> tuple[Inode, int] | None:
         """What a path means, also one of libfuse's own, and how many names it has.
 
         None where there is no such name; raises ENOTDIR, ENAMETOOLONG.
@@ -253,16 +254,15 @@ class FuseAdapter(Adapter):
         hidden = self._hidden.find(path)
         if hidden is not None:  # libfuse counts the name that it made up, and takes it off again
             return hidden, hidden.nlink + 1
-        names = path.encode(ENCODING).split(b"/")[1:] if path != "/" else ()
-        inode = self.volume.walk(names)
+        inode = self.volume.walk(path.split(b"/")[1:] if path != b"/" else ())
         return None if inode is None else (inode, inode.nlink)
 
-    def _place(self, path: str) -> tuple[int, bytes]:
+    def _place(self, path: bytes) -> tuple[int, bytes]:
         """Inode number of the directory above, and the last name."""
-        parent, _, name = path.rpartition("/")
-        return self._inode(parent or "/").ino, name.encode(ENCODING)
+        parent, _, name = path.rpartition(b"/")
+        return self._inode(parent or b"/").ino, name
 
-    def getattr(self, path: str | None, fi: Any = None) -> dict[str, int]:
+    def getattr(self, path: bytes | None, fi: Any = None) -> dict[str, int]:
         """stat(2), and fstat(2) where the kernel gives a handle."""
         if path is None or (fi is not None and fi.fh):
             return self._attributes(self.volume.files.get(fi.fh).inode)
@@ -289,38 +289,38 @@ class FuseAdapter(Adapter):
             "st_ctime": inode.ctime_ns,
         }
 
-    def readlink(self, path: str) -> str:
+    def readlink(self, path: bytes) -> str:
         """readlink(2)."""
-        return self.volume.readlink(self._inode(path).ino).decode(ENCODING)
+        return self.volume.readlink(self._inode(path).ino).decode(_ENCODING)
 
-    def mknod(self, path: str, mode: int, device: int) -> None:
+    def mknod(self, path: bytes, mode: int, device: int) -> None:
         """mknod(2)."""
         self.volume.mknod(*self._place(path), mode, *_user(), device)
 
-    def mkdir(self, path: str, mode: int) -> None:
+    def mkdir(self, path: bytes, mode: int) -> None:
         """mkdir(2)."""
         self.volume.mkdir(*self._place(path), mode, *_user())
 
-    def symlink(self, path: str, target: str) -> None:
+    def symlink(self, path: bytes, target: bytes) -> None:
         """symlink(2): make `path` point to `target`."""
-        self.volume.symlink(*self._place(path), target.encode(ENCODING), *_user())
+        self.volume.symlink(*self._place(path), target, *_user())
 
-    def link(self, path: str, source: str) -> None:
+    def link(self, path: bytes, source: bytes) -> None:
         """link(2): give `source` the further name `path`."""
         self.volume.link(self._inode(source).ino, *self._place(path))
 
-    def unlink(self, path: str) -> None:
+    def unlink(self, path: bytes) -> None:
         """unlink(2)."""
         if self._hidden.forget(path):
             return
         self.volume.unlink(*self._place(path))
         self._pages.moved(path)
 
-    def rmdir(self, path: str) -> None:
+    def rmdir(self, path: bytes) -> None:
         """rmdir(2)."""
         self.volume.rmdir(*self._place(path))
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: bytes, new: bytes) -> None:
         """rename(2), and what libfuse makes of unlink(2) while a file is open."""
         inode = self._inode(old)
         if inode.open_count and self._hidden.is_hidden_name(new):
@@ -335,17 +335,17 @@ class FuseAdapter(Adapter):
 
     # -- attributes -----------------------------------------------------------
 
-    def access(self, path: str, wanted: int) -> int:
+    def access(self, path: bytes, wanted: int) -> int:
         """access(2) and chdir(2) without ``default_permissions``."""
         if not root_may(self._inode(path), wanted):
             raise posix_error(errno.EACCES)
         return 0
 
-    def chmod(self, path: str, mode: int) -> None:
+    def chmod(self, path: bytes, mode: int) -> None:
         """chmod(2); the kernel has checked who asks."""
         self.volume.setattr(self._inode(path).ino, mode=stat.S_IMODE(mode))
 
-    def chown(self, path: str, uid: int, gid: int) -> None:
+    def chown(self, path: bytes, uid: int, gid: int) -> None:
         """chown(2); -1 leaves an id as it is."""
         self.volume.setattr(
             self._inode(path).ino,
@@ -353,7 +353,7 @@ class FuseAdapter(Adapter):
             gid=None if gid == -1 else gid,
         )
 
-    def truncate(self, path: str | None, length: int, fi: Any = None) -> None:
+    def truncate(self, path: bytes | None, length: int, fi: Any = None) -> None:
         """truncate(2) and ftruncate(2)."""
         if path is None or fi is not None:
             inode = self.volume.files.get(fi.fh).inode
@@ -361,49 +361,51 @@ class FuseAdapter(Adapter):
             inode = self._inode(path)
         self.volume.setattr(inode.ino, size=length)
 
-    def utimens(self, path: str, times: tuple[int | None, int | None]) -> None:
+    def utimens(self, path: bytes, times: tuple[int | None, int | None]) -> None:
         """utimensat(2): ns since 1970; None leaves a time as it is."""
         atime, mtime = times
         self.volume.setattr(self._inode(path).ino, atime_ns=atime, mtime_ns=mtime)
 
-    def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
+    def getxattr(self, path: bytes, name: bytes, _position: int = 0) -> bytes:
         """getxattr(2)."""
-        return self.volume.getxattr(self._inode(path).ino, name.encode(ENCODING))
+        return self.volume.getxattr(self._inode(path).ino, name)
 
-    def listxattr(self, path: str) -> list[str]:
+    def listxattr(self, path: bytes) -> list[str]:
         """listxattr(2)."""
-        return [name.decode(ENCODING) for name in self.volume.listxattr(self._inode(path).ino)]
+        return [name.decode(_ENCODING) for name in self.volume.listxattr(self._inode(path).ino)]
 
-    def setxattr(self, path: str, name: str, value: bytes, flags: int, _position: int = 0) -> None:
+    def setxattr(
+        self, path: bytes, name: bytes, value: bytes, flags: int, _position: int = 0
+    ) -> None:
         """setxattr(2)."""
         self.volume.setxattr(
             self._inode(path).ino,
-            name.encode(ENCODING),
+            name,
             value,
             create=bool(flags & os.XATTR_CREATE),
             replace=bool(flags & os.XATTR_REPLACE),
         )
 
-    def removexattr(self, path: str, name: str) -> None:
+    def removexattr(self, path: bytes, name: bytes) -> None:
         """removexattr(2)."""
-        self.volume.removexattr(self._inode(path).ino, name.encode(ENCODING))
+        self.volume.removexattr(self._inode(path).ino, name)
 
-    def statfs(self, _path: str) -> dict[str, int]:
+    def statfs(self, _path: bytes) -> dict[str, int]:
         """statfs(2)."""
         return self.statfs_fields()
 
     # -- open files -----------------------------------------------------------
 
-    def create(self, path: str, mode: int, fi: Any) -> int:
+    def create(self, path: bytes, mode: int, fi: Any) -> int:
         """open(2) with O_CREAT, of a name that is not there."""
         inode = self.volume.mknod(*self._place(path), mode, *_user())
         return self._open(path, inode, fi)
 
-    def open(self, path: str, fi: Any) -> int:
+    def open(self, path: bytes, fi: Any) -> int:
         """open(2)."""
         return self._open(path, self._inode(path), fi)
 
-    def _open(self, path: str, inode: Inode, fi: Any) -> int:
+    def _open(self, path: bytes, inode: Inode, fi: Any) -> int:
         file = self.volume.open(inode.ino, fi.flags)
         fi.fh = file.handle
         fi.keep_cache = self._pages.opened(path, file)
@@ -412,11 +414,11 @@ class FuseAdapter(Adapter):
         fi.direct_io = inode.nlink > 1 and inode.is_regular
         return 0
 
-    def read(self, _path: str | None, size: int, offset: int, fi: Any) -> bytes:
+    def read(self, _path: bytes | None, size: int, offset: int, fi: Any) -> bytes:
         """read(2), and the kernel's read-ahead."""
         return self.volume.read(fi.fh, size, offset)
 
-    def write(self, _path: str | None, content: BytesLike, offset: int, fi: Any) -> int:
+    def write(self, _path: bytes | None, content: BytesLike, offset: int, fi: Any) -> int:
         """write(2); for O_APPEND the kernel may know an older end: that of this name."""
         file = self.volume.files.get(fi.fh)
         if file.flags & os.O_APPEND:
@@ -424,39 +426,28 @@ class FuseAdapter(Adapter):
         self._pages.before_write(file)
         return self.volume.write(fi.fh, content, offset)
 
-    def release(self, _path: str | None, fi: Any) -> None:
+    def release(self, _path: bytes | None, fi: Any) -> None:
         """The last close of what one open(2) gave."""
         self._pages.closed(self.volume.files.get(fi.fh))
         self.volume.release(fi.fh)
 
-    def fsync(self, _path: str | None, _datasync: int, fi: Any) -> None:
+    def fsync(self, _path: bytes | None, _datasync: int, fi: Any) -> None:
         """fsync(2) and fdatasync(2)."""
         self.volume.fsync(fi.fh)
 
-    def opendir(self, path: str) -> int:
+    def opendir(self, path: bytes) -> int:
         """opendir(3): the handle keeps a directory that is removed meanwhile."""
         return self.volume.open(self._inode(path).ino, os.O_RDONLY | os.O_DIRECTORY).handle
 
-    def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
+    def readdir(self, _path: bytes | None, handle: int) -> list[tuple[bytes, Entry]]:
         """readdir(3): all names at once; libfuse hands them out in pieces."""
-        return (
-            (
-                name.decode(ENCODING),
-                {"st_ino": entry.ino, "st_mode": MODE_OF_TYPE.get(entry.file_type, 0)},
-                0,
-            )
-            for name, entry in self.names(handle)
-        )
-
-    def names(self, handle: int) -> list[tuple[bytes, Entry]]:
-        """The names of an open directory, as ``Volume.readdir``."""
         return self.volume.readdir(self.volume.files.get(handle).inode.ino)
 
-    def releasedir(self, _path: str | None, handle: int) -> None:
+    def releasedir(self, _path: bytes | None, handle: int) -> None:
         """closedir(3)."""
         self.volume.release(handle)
 
-    def fsyncdir(self, _path: str | None, _datasync: int, _handle: int) -> None:
+    def fsyncdir(self, _path: bytes | None, _datasync: int, _handle: int) -> None:
         """fsync(2) of a directory."""
         self.volume.sync()
 

@@ -29,7 +29,6 @@ from vsfs.inode import Inode
 from vsfs.layout import MODE_OF_TYPE
 from vsfs.serving import CAPABILITY, ST_BLOCK, errno_of
 
-ENCODING: Final = "latin-1"  # of paths: keeps every byte of a name exact
 _SECOND: Final = 10**9  # ns
 _TIMES: Final = struct.Struct("@6l")  # atime, mtime, ctime of a struct stat
 _TIMES_AT: Final = fuse.c_stat.st_atimespec.offset
@@ -62,7 +61,7 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
 
     def getattr(self, path: bytes, target: Any) -> int:
         """stat(2), and the lookup of a name."""
-        found = self.operations.find(path.decode(ENCODING))
+        found = self.operations.find(path)
         if found is None:
             return -errno.ENOENT  # before each new name; an exception would take longer
         self._put_attributes(target.contents, *found)
@@ -99,7 +98,7 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int) -> int:
         """getxattr(2); the kernel asks for one of them before each write(2)."""
-        found = self.operations.find(path.decode(ENCODING))
+        found = self.operations.find(path)
         if found is None:
             return -errno.ENOENT
         inode, _ = found
@@ -114,49 +113,48 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
 
     def chmod(self, path: bytes, mode: int) -> None:
         """chmod(2)."""
-        self.operations.chmod(path.decode(ENCODING), mode)
+        self.operations.chmod(path, mode)
 
     def chown(self, path: bytes, uid: int, gid: int) -> None:
         """chown(2); the largest number is the -1 that leaves an id as it is."""
         ids = (-1 if number == _SAME_ID else number for number in (uid, gid))
-        self.operations.chown(path.decode(ENCODING), *ids)
+        self.operations.chown(path, *ids)
 
     def utimens(self, path: bytes, times: Any) -> None:
         """utimensat(2): fusepy adds seconds and nanoseconds, and "now" is lost."""
         now = self.operations.volume.clock()
         atime = _time_or_none(times.contents.actime, now)
         mtime = _time_or_none(times.contents.modtime, now)
-        self.operations.utimens(path.decode(ENCODING), (atime, mtime))
+        self.operations.utimens(path, (atime, mtime))
 
     # -- names ----------------------------------------------------------------
 
     def mkdir(self, path: bytes, mode: int) -> None:
         """mkdir(2)."""
-        self.operations.mkdir(path.decode(ENCODING), mode)
+        self.operations.mkdir(path, mode)
 
     def unlink(self, path: bytes) -> None:
         """unlink(2)."""
-        self.operations.unlink(path.decode(ENCODING))
+        self.operations.unlink(path)
 
     def rmdir(self, path: bytes) -> None:
         """rmdir(2)."""
-        self.operations.rmdir(path.decode(ENCODING))
+        self.operations.rmdir(path)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """rename(2); the unlink that waits may be of what it replaces."""
-        path = new.decode(ENCODING)
-        self.operations.finish_unlink(renamed_over=path)
-        self.operations.rename(old.decode(ENCODING), path)
+        self.operations.finish_unlink(renamed_over=new)
+        self.operations.rename(old, new)
 
     # -- open files -----------------------------------------------------------
 
     def create(self, path: bytes, mode: int, info: Any) -> None:
         """open(2) with O_CREAT, of a name that is not there."""
-        self.operations.create(path.decode(ENCODING), mode, info.contents)
+        self.operations.create(path, mode, info.contents)
 
     def open(self, path: bytes, info: Any) -> None:
         """open(2)."""
-        self.operations.open(path.decode(ENCODING), info.contents)
+        self.operations.open(path, info.contents)
 
     def read(self, _path: bytes | None, target: Any, size: int, offset: int, info: Any) -> int:
         """read(2), and the kernel's read-ahead."""
@@ -176,7 +174,7 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
 
     def opendir(self, path: bytes, info: Any) -> None:
         """opendir(3)."""
-        info.contents.fh = self.operations.opendir(path.decode(ENCODING))
+        info.contents.fh = self.operations.opendir(path)
 
     def releasedir(self, _path: bytes | None, info: Any) -> None:
         """closedir(3)."""
@@ -190,7 +188,7 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
         shown = fuse.c_stat()  # libfuse copies it
         target, address = ctypes.c_void_p(buffer), ctypes.c_void_p(ctypes.addressof(shown))
         offset, file_type = fuse.c_off_t(0), -1
-        for name, entry in self.operations.names(info.contents.fh):
+        for name, entry in self.operations.readdir(None, info.contents.fh):
             shown.st_ino = entry.ino
             if entry.file_type != file_type:
                 file_type = entry.file_type
