@@ -93,6 +93,9 @@ class Directory:
         self._room: dict[int, tuple[int, int]] = {}
         self._recount: dict[int, None] = {}  # sectors that may have more than known
         self._hint = 0  # the sector that took the last new name
+        #: The block from which on its files are best: behind the last of its own; a directory
+        #: of several blocks can double there.
+        self.goal = 0
         self._invalid_after = 0  # the operation whose rollback drops this index
         self._load()
 
@@ -160,6 +163,7 @@ class Directory:
                     f"no entry {name.decode()!r}",
                     "one in its first block",
                 )
+        self._set_goal()
 
     def _index_block(self, file_block: int) -> None:
         buffer = self._buffer(file_block)
@@ -219,13 +223,8 @@ class Directory:
         for block in self._blocks:
             self._cache.require_arrived(block)
 
-    @property
-    def goal(self) -> int:
-        """The block from which on its files are best.
-
-        Behind the last of its own; a directory of several blocks can double there.
-        """
-        return self._blocks[-1] + min(len(self._blocks), _MOST_LEFT)
+    def _set_goal(self) -> None:
+        self.goal = self._blocks[-1] + min(len(self._blocks), _MOST_LEFT)
 
     # -- changing -------------------------------------------------------------
 
@@ -398,6 +397,7 @@ class Directory:
         self.inode.size += self._block_size
         self._blocks.append(run.block)
         self._live.append(0)
+        self._set_goal()
         self._modify(file_block, 0)  # a rollback drops this index
         start = file_block * self._block_size
         for at in range(start, start + self._block_size, SECTOR_SIZE):
@@ -451,4 +451,5 @@ class Directory:
             self._room.pop(sector, None)
             self._recount.pop(sector, None)
         del self._blocks[keep:], self._live[keep:]
+        self._set_goal()
         self._hint = 0

@@ -13,7 +13,7 @@ are zeroed when the file grows over them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vsfs.blockmap import BlockMap, Run
 from vsfs.buffer import BufferCache
@@ -89,7 +89,7 @@ class FileIO:
             self._zero_old_tail(inode, offset)
         block_size = self._block_size
         first, within = divmod(offset, block_size)
-        count = ceil_div(within + len(content), block_size)
+        count = (within + len(content) + block_size - 1) // block_size
         written = 0
         for head, tail, blocks in _stretches(self._map.allocate(inode, first, count)):
             size = blocks * block_size
@@ -129,11 +129,16 @@ class FileIO:
         inode.version += 1
 
 
-def _stretches(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
+def _stretches(runs: list[Run]) -> Iterable[tuple[Run, Run, int]]:
     """Runs that are neighbours on the disk, as one: (the first, the last, blocks in all).
 
     What a file had and what it has just got are often neighbours.
     """
+    head = runs[0]
+    return ((head, head, head.count),) if len(runs) == 1 else _joined(runs)
+
+
+def _joined(runs: list[Run]) -> Iterator[tuple[Run, Run, int]]:
     head = tail = runs[0]
     blocks = head.count
     for run in runs[1:]:

@@ -274,7 +274,8 @@ class InodeTable:
         inode = Inode(ino, _NEVER_USED)
         inode.mode, inode.uid, inode.gid, inode.generation = mode, uid, gid, generation
         inode.atime_ns = inode.mtime_ns = inode.ctime_ns = inode.btime_ns = now_ns
-        cache.expect(block)
+        if cache.limit is not None:
+            cache.expect(block)
         cache.undo(lambda: self._discard(ino))
         self._inodes[ino] = inode
         self._note_dirty(inode)

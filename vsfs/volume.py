@@ -173,9 +173,9 @@ class Volume(Mounted):
     ) -> Inode:
         """A new inode with one link, entered as `name`."""
         directory = self._directory_for_new(parent, name)
-        if stat.S_IFMT(mode) not in TYPE_OF_MODE:
+        file_type = TYPE_OF_MODE.get(stat.S_IFMT(mode))
+        if file_type is None or not _have_32_bits(uid | gid | device):
             raise posix_error(errno.EINVAL)
-        _require_32_bits(uid, gid, device)
         if directory.inode.mode & stat.S_ISGID:
             gid = directory.inode.gid
         now = self.clock()
@@ -183,7 +183,7 @@ class Volume(Mounted):
         inode.device = device
         inode.nlink = 1
         self._touch_directory(directory.inode, now)
-        directory.add(name, inode.ino, inode.file_type)
+        directory.add(name, inode.ino, file_type)
         inode.goal = directory.goal
         return inode
 
@@ -402,7 +402,8 @@ class Volume(Mounted):
         mtime_ns: int | None = None,
     ) -> Inode:
         inode = self.inodes.get(ino)
-        _require_32_bits(uid or 0, gid or 0)
+        if not _have_32_bits((uid or 0) | (gid or 0)):
+            raise posix_error(errno.EINVAL)
         self.inodes.modify(inode)
         inode.ctime_ns = self.clock()
         if mode is not None:
@@ -506,7 +507,13 @@ class Volume(Mounted):
 
     @operation
     def _write_at(self, handle: int, content: BytesLike, offset: int) -> int:
-        return self._write(self.files.get(handle), content, offset)
+        inode = self.files.get(handle).inode
+        if not content:
+            return 0  # and no other result, says write(2): the times stay
+        self.inodes.modify(inode)
+        written = self._io.write(inode, content, offset)
+        inode.mtime_ns = inode.ctime_ns = self.clock()
+        return written
 
     def append(self, handle: int, content: BytesLike) -> tuple[int, int]:
         """Write at the end of the file; return (bytes written, new end)."""
@@ -515,15 +522,6 @@ class Volume(Mounted):
             written = self.write(handle, content, inode.size)
             return written, inode.size
 
-    def _write(self, file: OpenFile, content: BytesLike, offset: int) -> int:
-        inode = file.inode
-        if not content:
-            return 0  # and no other result, says write(2): the times stay
-        self.inodes.modify(inode)
-        written = self._io.write(inode, content, offset)
-        inode.mtime_ns = inode.ctime_ns = self.clock()
-        return written
-
     def fsync(self, handle: int) -> None:
         """Return when the file, and all that happened before, is durable."""
         with self.lock:
@@ -531,11 +529,9 @@ class Volume(Mounted):
             self.sync()
 
 
-def _require_32_bits(*numbers: int) -> None:
-    """Raise EINVAL for a user, group or device number that the disk has no room for."""
-    for number in numbers:
-        if number >> 32:  # not 0 for negative ones either
-            raise posix_error(errno.EINVAL)
+def _have_32_bits(numbers: int) -> bool:
+    """Whether the disk has room for user, group and device numbers, joined by ``|``."""
+    return not numbers >> 32  # of negative ones there is always something left
 
 
 def _clamp_time(time_ns: int) -> int:
