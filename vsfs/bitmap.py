@@ -303,11 +303,11 @@ class Bitmap:
             return 0
         cache, (block, at) = self._cache, divmod(bit, self._bits_per_block)
         buffer = cache.read(self._start + block, self._kind)
+        if block not in self._free_in:
+            self._read(block)
         data, byte, mask = buffer.data, at >> 3, 1 << (at & 7)
         if data[byte] & mask:
             return 0
-        if block not in self._free_in:
-            self._read(block)
         if not buffer.dirty:
             cache.touch(buffer)
         data[byte] |= mask

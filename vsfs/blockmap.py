@@ -17,8 +17,9 @@ there is gets used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from vsfs.bitmap import Bitmap
@@ -190,10 +191,15 @@ class BlockMap:
         """
         end = first + count
         if end <= DIRECT_POINTERS:  # the commonest, and the short way
-            return self._allocate_direct(inode, first, end)
+            return self._allocate_direct(inode, first, end, count)
         if count == 1 and (block := self._block_of(inode, first)):
             return [Run(block, 1)]
         found: list[Run] = []
+        if first < DIRECT_POINTERS:
+            found = self._allocate_direct(inode, first, DIRECT_POINTERS, count)
+            first += sum(run.count for run in found)
+            if first < DIRECT_POINTERS:  # no space is left
+                return found
         place: _Place | None = None  # found out when it is needed
         try:
             while first < end:
@@ -207,7 +213,7 @@ class BlockMap:
                     place, runs = None, iter(_runs_of(pointers))
                 else:
                     place = place or self._place(inode, first, end - first)
-                    runs = self._fill(inode, leaf, pointers, place)
+                    runs = self._fill(inode, pointers, place, partial(self._put, leaf))
                 for run in runs:
                     _append(found, run)
                     first += run.count
@@ -216,32 +222,31 @@ class BlockMap:
                 raise
         return found
 
-    def _allocate_direct(self, inode: Inode, first: int, end: int) -> list[Run]:
-        """What :meth:`allocate` does for blocks that the inode itself points to."""
+    def _allocate_direct(self, inode: Inode, first: int, end: int, wanted: int) -> list[Run]:
+        """What :meth:`allocate` does for blocks that the inode itself points to.
+
+        `wanted` blocks are being written in all, beyond `end`, too.
+        """
         pointers = inode.pointers
         found: list[Run] = []
         if not inode.blocks and first == 0:  # a file's first blocks, nearly always in one run
-            goal, room = inode.goal or None, min(end, self._most_ahead)
-            block, first = self.bitmap.allocate(goal, end, room)
+            room = min(wanted, self._most_ahead)
+            block, first = self.bitmap.allocate(inode.goal or None, end, room)
             inode.blocks = first
             pointers[:first] = range(block, block + first)
             found.append(Run(block, first, fresh=True))
+            if first == end:
+                return found
         elif all(pointers[first:end]):
             return _runs_of(pointers[first:end])
+
+        def put(index: int, blocks: range) -> None:
+            pointers[first + index : first + index + len(blocks)] = blocks
+
+        place = self._place(inode, first, wanted)
         try:
-            while first < end:
-                if pointers[first]:
-                    _append(found, Run(pointers[first], 1))
-                    first += 1
-                    continue
-                hole_end = first + 1
-                while hole_end < end and not pointers[hole_end]:
-                    hole_end += 1
-                place = self._place(inode, first, end - first)
-                block, got = self._take(inode, place, hole_end - first)
-                pointers[first : first + got] = range(block, block + got)
-                _append(found, Run(block, got, fresh=True))
-                first += got
+            for run in self._fill(inode, pointers[first:end], place, put):
+                _append(found, run)
         except NoSpace:
             if not found:
                 raise
@@ -332,11 +337,15 @@ class BlockMap:
         return block
 
     def _fill(
-        self, inode: Inode, leaf: _Leaf, pointers: tuple[int, ...], place: _Place
+        self,
+        inode: Inode,
+        pointers: Sequence[int],
+        place: _Place,
+        put: Callable[[int, range], None],
     ) -> Iterator[Run]:
-        """Runs for the first `pointers` of a leaf, allocating where they are 0.
+        """Runs for `pointers`, allocating where they are 0.
 
-        Each run's pointers are in place before it is yielded.
+        `put` gets the index of the first and the blocks, before their run is yielded.
         """
         index, count = 0, len(pointers)
         while index < count:
@@ -349,17 +358,16 @@ class BlockMap:
             while hole_end < count and not pointers[hole_end]:
                 hole_end += 1
             block, got = self._take(inode, place, hole_end - index)
-            self._point(inode, leaf, leaf.index + index, range(block, block + got))
+            put(index, range(block, block + got))
             yield Run(block, got, fresh=True)
             index += got
 
-    def _point(self, inode: Inode, leaf: _Leaf, index: int, blocks: range) -> None:
-        if leaf.buffer is None:
-            inode.pointers[index : index + len(blocks)] = blocks
-        else:
-            end = index + len(blocks)
-            self._cache.modify(leaf.buffer, index * POINTER_SIZE, end * POINTER_SIZE)
-            put_pointers(leaf.buffer.data, index, tuple(blocks))
+    def _put(self, leaf: _Leaf, index: int, blocks: range) -> None:
+        """Have pointers of an indirect block point to `blocks`, from one of a leaf's on."""
+        assert leaf.buffer is not None
+        start, end = leaf.index + index, leaf.index + index + len(blocks)
+        self._cache.modify(leaf.buffer, start * POINTER_SIZE, end * POINTER_SIZE)
+        put_pointers(leaf.buffer.data, start, tuple(blocks))
 
     # -- freeing --------------------------------------------------------------
 

@@ -50,6 +50,7 @@ _RECORDED_NAMES: Final = tuple(
     name for name in InodeRecord._fields if name not in ("pointers", "checksum")
 )
 _RECORDED: Final = attrgetter(*_RECORDED_NAMES)
+_POINTERS: Final = InodeRecord._fields.index("pointers")
 
 
 class Inode:
@@ -125,23 +126,10 @@ class Inode:
     @property
     def record(self) -> InodeRecord:
         """What the disk would hold for it now."""
-        return InodeRecord(
-            self.mode,
-            self.nlink,
-            self.uid,
-            self.gid,
-            self.size,
-            self.blocks,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            self.btime_ns,
-            self.flags,
-            self.generation,
-            self.device,
-            tuple(self.pointers),
-            self.attribute_block,
-            self.inline,
+        values, pointers = self.state
+        checksum = 0  # is for who encodes it
+        return InodeRecord._make(
+            (*values[:_POINTERS], tuple(pointers), *values[_POINTERS:], checksum)
         )
 
     def restore(self, state: tuple[tuple[Any, ...], list[int]]) -> None:
