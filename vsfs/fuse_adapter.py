@@ -129,7 +129,7 @@ class _HiddenFiles:
     _NAME: Final = re.compile(rb"\.fuse_hidden[0-9a-f]{16}")
 
     def __init__(self) -> None:
-        self._inodes: dict[bytes, Inode] = {}  # by name: libfuse never gives one twice
+        self.inodes: dict[bytes, Inode] = {}  # by name: libfuse never gives one twice
         self.waiting: bytes | None = None  # the path whose unlink waits
 
     def is_hidden_name(self, path: bytes) -> bool:
@@ -138,16 +138,16 @@ class _HiddenFiles:
 
     def hide(self, path: bytes, hidden_path: bytes, inode: Inode) -> None:
         """`path` is to be unlinked; `inode` is found at `hidden_path` from now on."""
-        self._inodes[_last_name(hidden_path)] = inode
+        self.inodes[_last_name(hidden_path)] = inode
         self.waiting = path
 
     def find(self, path: bytes) -> Inode | None:
         """The open inode that a hidden path means."""
-        return self._inodes.get(_last_name(path)) if self._inodes else None
+        return self.inodes.get(_last_name(path))
 
     def forget(self, path: bytes) -> bool:
         """Note that libfuse is done with a hidden path; False if it is none."""
-        return self._inodes.pop(_last_name(path), None) is not None
+        return self.inodes.pop(_last_name(path), None) is not None
 
 
 def _last_name(path: bytes) -> bytes:
@@ -171,13 +171,13 @@ class FuseAdapter(Adapter):
     def __init__(self, volume: Volume, on_mounted: Callable[[], None] | None = None) -> None:
         super().__init__(volume, on_mounted)
         self._pages = _PageCache()
-        self._hidden = _HiddenFiles()
+        self.hidden = _HiddenFiles()
 
     def __call__(self, name: str, *args: Any) -> Any:
         """Dispatch a request; the one place where errors become errnos."""
         given = [arg.encode(_ENCODING) if isinstance(arg, str) else arg for arg in args]
         try:
-            if self.unlink_waits:
+            if self.hidden.waiting is not None:
                 self.finish_unlink(given[1] if name == "rename" else None)
             return getattr(self, name)(*given)
         except Exception as error:
@@ -186,14 +186,9 @@ class FuseAdapter(Adapter):
                 raise
             raise posix_error(code) from error
 
-    @property
-    def unlink_waits(self) -> bool:
-        """Whether :meth:`finish_unlink` is to be called before the next request."""
-        return self._hidden.waiting is not None
-
     def finish_unlink(self, renamed_over: bytes | None = None) -> None:
-        """Do the unlink that waits, unless the call at hand is a rename over it."""
-        path, self._hidden.waiting = self._hidden.waiting, None
+        """Do the unlink that `hidden` says is waiting, unless this call is a rename over it."""
+        path, self.hidden.waiting = self.hidden.waiting, None
         if path is None or path == renamed_over:
             return
         try:
@@ -251,8 +246,8 @@ class FuseAdapter(Adapter):
 
         None where there is no such name; raises ENOTDIR, ENAMETOOLONG.
         """
-        hidden = self._hidden.find(path)
-        if hidden is not None:  # libfuse counts the name that it made up, and takes it off again
+        if self.hidden.inodes and (hidden := self.hidden.find(path)) is not None:
+            # libfuse counts the name that it made up, and takes it off again
             return hidden, hidden.nlink + 1
         inode = self.volume.walk(path.split(b"/")[1:] if path != b"/" else ())
         return None if inode is None else (inode, inode.nlink)
@@ -311,7 +306,7 @@ class FuseAdapter(Adapter):
 
     def unlink(self, path: bytes) -> None:
         """unlink(2)."""
-        if self._hidden.forget(path):
+        if self.hidden.forget(path):
             return
         self.volume.unlink(*self._place(path))
         self._pages.moved(path)
@@ -323,8 +318,8 @@ class FuseAdapter(Adapter):
     def rename(self, old: bytes, new: bytes) -> None:
         """rename(2), and what libfuse makes of unlink(2) while a file is open."""
         inode = self._inode(old)
-        if inode.open_count and self._hidden.is_hidden_name(new):
-            self._hidden.hide(old, new, inode)
+        if inode.open_count and self.hidden.is_hidden_name(new):
+            self.hidden.hide(old, new, inode)
             self._pages.moved(old)
             return
         self.volume.rename(*self._place(old), *self._place(new))

@@ -51,8 +51,9 @@ class Callbacks(fuse.FUSE):  # type: ignore[misc]
         """
         try:
             # a rename sees for itself: it may belong to the unlink that waits
-            if self.operations.unlink_waits and callback.__name__ != "rename":
-                self.operations.finish_unlink()
+            operations = self.operations
+            if operations.hidden.waiting is not None and callback.__name__ != "rename":
+                operations.finish_unlink()
             return callback(*arguments) or 0
         except BaseException as error:
             return -errno_of(error, callback.__name__)
