@@ -280,6 +280,22 @@ def test_a_run_with_room_is_preferred_to_small_ones_before_it() -> None:
     assert bits.map.allocate(None, 1, room=1) == (FIRST + 1, 1)
 
 
+def test_runs_with_room_are_taken_in_order_and_the_last_costs_what_the_first_did() -> None:
+    holes = [(68 * number, 17 if number % 3 else 16) for number in range(1, 115)]  # in two blocks
+    used = set(range(2 * BITS)) - {bit for at, size in holes for bit in range(at, at + size)}
+    bits = Bits(2 * BITS, used=used)
+    large = [FIRST + at for at, size in holes if size == 17]
+    found, steps = [], []
+    for _ in large:
+        steps.append(steps_of(lambda: found.append(bits.map.allocate(None, 12, room=17))))
+        assert bits.map.extend(found[-1][0] + 12, 5) == 5
+    assert found == [(number, 12) for number in large]
+    assert sorted(steps)[-3] < 2 * min(steps)  # but for the first, and that in the next block
+    bits.map.free(large[3], 17)
+    bits.commit()
+    assert bits.map.allocate(None, 12, room=17) == (large[3], 12)
+
+
 def test_without_enough_room_the_longest_run_is_taken_to_a_factor_of_two() -> None:
     bits = Bits(100, used=set(range(100)) - {5, 10, 11, 12, *range(50, 57)})
     assert bits.map.allocate(None, 32, room=32) == (FIRST + 50, 7)

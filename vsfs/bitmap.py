@@ -26,6 +26,8 @@ from vsfs.errors import CommitNeeded, Corrupt, NoSpace
 _NOT_FULL: Final = re.compile(rb"[^\xff]")
 #: Bitmap blocks that are looked through for a long run: 1 GiB of 4 KiB blocks.
 _NEAR: Final = 8
+#: Bytes of a bitmap block that are looked at first where another long run is wanted.
+_PIECE: Final = 512
 #: Places where searches started whose ends are remembered.
 _SEARCHES: Final = 256
 
@@ -63,6 +65,8 @@ class Bitmap:
         self._full = bytearray(-(-count // self._bits_per_block))
         self._longest: dict[int, int] = {}  # bitmap block -> no free run is longer
         self._searched: dict[int, int] = {}  # start of a search -> no bit is 0 before this
+        #: Length of a run that was looked for -> no free one of it begins between these bits.
+        self._roomless: dict[int, tuple[int, int]] = {}
         cache.prepare.append(self._apply_frees)
 
     @property
@@ -90,6 +94,8 @@ class Bitmap:
         first = bit = self._searched.get(start, start)
         # nearly always there
         got = self._take_one(bit) if count == room == 1 else self._take_where_free(bit, count, room)
+        if not got and (near := self._next_room(first, room)) is not None:
+            bit, got = near, self._take_where_free(near, count, room)
         if not got:
             found = self._find(start)
             if found is None:
@@ -229,9 +235,31 @@ class Bitmap:
                 if self._longest.get(block, room) >= room:
                     found = self._run_in(block, room, bit)
                     if found is not None:
+                        self._roomless[room] = bit, max(bit, found)
                         return found
             room //= 2
         return bit
+
+    def _next_room(self, bit: int, room: int) -> int | None:
+        """Where a free run of `room` starts, close behind the last one that was looked for.
+
+        None if that was not looked for from `bit` on, or the next one is further away.
+        """
+        begin, end = self._roomless.get(room, (0, -1))
+        if not begin <= bit <= end:
+            return None
+        block, at = divmod(end, self._bits_per_block)
+        start, shift = at >> 3, at & 7
+        piece = self._read(block).data[start : start + _PIECE]
+        bits = min(len(piece) * 8, self._count - (end - shift))
+        runs, _ = _runs_of_ones(
+            (~int.from_bytes(piece, "little") & ((1 << bits) - 1)) >> shift, room
+        )
+        if not runs:
+            return None
+        found = end + _lowest_one(runs)
+        self._roomless[room] = begin, found
+        return found
 
     def _near(self, block: int) -> list[int]:
         """The next bitmap blocks from `block` on, going round, that may have free bits."""
@@ -245,19 +273,13 @@ class Bitmap:
 
     def _run_in(self, block: int, room: int, bit: int) -> int | None:
         """The first free run of `room` in a bitmap block; from `bit` on if there is one."""
-        # a 1 for each bit at which a free run of `length` starts
-        runs, length = self._zeros(block, self._read(block)), 1
-        while runs and length < room:
-            step = min(length, room - length)
-            runs &= runs >> step
-            length += step
+        runs, length = _runs_of_ones(self._zeros(block, self._read(block)), room)
         if not runs:
             self._longest[block] = length - 1
             return None
         base = block * self._bits_per_block
         before = max(bit - base, 0)
-        runs = runs >> before << before or runs
-        return base + _lowest_one(runs)
+        return base + _lowest_one(runs >> before << before or runs)
 
     # -- changing -------------------------------------------------------------
 
@@ -353,6 +375,7 @@ class Bitmap:
         if change > 0:
             self._longest.pop(block, None)
             self._searched.clear()
+            self._roomless.clear()
 
     def _apply_frees(self) -> None:
         """Clear the bits of what this transaction freed; part of every commit."""
@@ -366,6 +389,22 @@ class Bitmap:
                 # counted, since damage may have made two owners free the same one
                 self._count_change(block, (window & mask).bit_count())
         self._pending.clear()
+
+
+def _runs_of_ones(bits: int, room: int) -> tuple[int, int]:
+    """A 1 for each bit of `bits` at which `room` ones in a row start; 0 if none does.
+
+    With it, a length that no run has if `room` is too long, or else `room`.
+
+    >>> _runs_of_ones(0b1110111, 3), _runs_of_ones(0b1110111, 8)
+    ((17, 3), (0, 4))
+    """
+    length = 1
+    while bits and length < room:
+        step = min(length, room - length)
+        bits &= bits >> step
+        length += step
+    return bits, length
 
 
 def _window(data: bytearray, first_bit: int, count: int) -> tuple[int, int, int, int]:

@@ -195,8 +195,8 @@ class BlockMap:
         if count == 1 and (block := self._block_of(inode, first)):
             return [Run(block, 1)]
         found: list[Run] = []
-        if first < DIRECT_POINTERS:
-            found = self._allocate_direct(inode, first, DIRECT_POINTERS, count)
+        if first < DIRECT_POINTERS:  # and an indirect block comes in between
+            found = self._allocate_direct(inode, first, DIRECT_POINTERS, count + 1)
             first += sum(run.count for run in found)
             if first < DIRECT_POINTERS:  # no space is left
                 return found
