@@ -491,9 +491,11 @@ class Mounted:
             for inode in unused:
                 self.blockmap.free_all(inode)
                 self.inodes.free(inode)
-        except OSError:  # one of them is damaged, or the journal has no room for all
+        except BaseException as error:
             cache.rollback()
-            for inode in unused:
+            if not isinstance(error, OSError):
+                raise
+            for inode in unused:  # one of them is damaged, or the journal has no room for all
                 self._free_orphan(inode)
         else:
             cache.end()
