@@ -19,6 +19,7 @@ from vsfs.layout import STATE_CLEAN, SUPERBLOCK_SIZE, Superblock
 from vsfs.validate import check_superblock
 
 from .fsck_outcome import Mode, Outcome, Status
+from .help_text import RawHelpFormatter
 from .inspect_output import printer_for_stdout, safe
 from .messages import explain, fail
 from .present import wait_for_present
@@ -54,7 +55,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         prog=PROGRAM,
         usage=f"{PROGRAM} [-n | -p | -y] [-f] [-v] [--json] [-z UNDO | --undo UNDO] IMAGE",
         description="Check a VSFS image, explain what is wrong, and repair it.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawHelpFormatter,
         epilog=_EPILOG,
     )
     parser.add_argument("image", metavar="IMAGE", help="image file or block device")

@@ -18,6 +18,7 @@ from vsfs.errors import Corrupt
 from vsfs.layout import FEATURE_INCOMPAT_RECOVER
 from vsfs.rawimage import NotThere, RawImage, WrongType
 
+from .help_text import HelpFormatter, RawHelpFormatter
 from .inspect_arguments import INODE, MAYBE_INODE, PROGRAM, Command, UsageError, locate
 from .inspect_lookups import LOOKUPS
 from .inspect_output import printer_for_stdout, safe
@@ -53,7 +54,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         prog=PROGRAM,
         usage=f"{PROGRAM} [--json] IMAGE [COMMAND ...]",
         description="Show what is in a VSFS image. It may be mounted; nothing is changed.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawHelpFormatter,
         epilog=_EPILOG,
     )
     parser.add_argument("image", metavar="IMAGE", help="image file or block device")
@@ -69,7 +70,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         if name is None:
             continue
         usage = f"{PROGRAM} IMAGE {name}"
-        sub = commands.add_parser(name, prog=usage, description=command.help)
+        sub = commands.add_parser(
+            name, prog=usage, description=command.help, formatter_class=HelpFormatter
+        )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
         if command.add is not None:
             command.add(sub)

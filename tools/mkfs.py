@@ -15,6 +15,7 @@ from vsfs.lock import mount_points
 from vsfs.mkfs import DEFAULT_JOURNAL, Identity, format_image, place_journal, plan, plan_for
 from vsfs.words import counted
 
+from .help_text import HelpFormatter
 from .messages import explain, fail
 from .sizes import journal_size, parse_size, show_size
 
@@ -35,6 +36,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog="Without -N and -i there is one inode for each 16 KiB and 64 more (80 in "
         "256 KiB), in at most a quarter of the image. Inodes fill whole blocks. "
         "SOURCE_DATE_EPOCH and -U make two runs give identical bytes.",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("image", metavar="IMAGE", help="a missing file is made")
     parser.add_argument(

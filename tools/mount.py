@@ -29,6 +29,7 @@ from vsfs.mounting import COMMIT_INTERVAL
 from vsfs.serving import Adapter, CannotMount
 from vsfs.volume import Volume
 
+from .help_text import RawHelpFormatter
 from .messages import explain, fail
 
 PROGRAM: Final = "mount.vsfs"
@@ -131,7 +132,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Mount a VSFS image. Unmount it with umount or fusermount -u.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawHelpFormatter,
         epilog="""\
 options for -o, separated by commas:
   ro                   mount read-only

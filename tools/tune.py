@@ -26,6 +26,7 @@ from vsfs.lock import mount_points
 from vsfs.validate import check_inode
 from vsfs.words import counted
 
+from .help_text import RawHelpFormatter
 from .inspect_output import PlainPrinter, safe
 from .messages import explain, fail
 from .present import wait_for_present
@@ -60,7 +61,7 @@ def _arguments(argv: list[str] | None) -> tuple[argparse.Namespace, _Change]:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Change a VSFS filesystem that is not mounted: its journal, label or UUID.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawHelpFormatter,
         epilog=_EPILOG,
     )
     parser.add_argument("image", metavar="IMAGE", help="image file or block device")
