@@ -541,3 +541,15 @@ def test_seeking_in_pointers_that_loop_ends_as_damage(hole: bool) -> None:
     looping = fresh.inodes.get(inode.ino)
     with pytest.raises(Corrupt, match="field blocks"):
         fresh.blockmap.seek(looping, TRIPLE, END, hole=hole)
+
+
+@pytest.mark.parametrize("count", [1, 3, 14])
+def test_pointers_of_an_inode_that_claims_no_blocks_are_kept(count: int) -> None:
+    """A damaged count of blocks: what the pointers lead to is the file's all the same."""
+    layers = Layers()
+    inode = layers.new_file()
+    (run,) = allocate(layers, inode, 0, 2)
+    inode.blocks = 0
+    first = allocate(layers, inode, 0, count)[0]
+    assert (first.block, first.fresh) == (run.block, False)
+    assert mapped(layers, inode, 0, 2) == [run.block, run.block + 1]

@@ -229,10 +229,10 @@ class BlockMap:
         """
         pointers = inode.pointers
         found: list[Run] = []
-        if not inode.blocks and first == 0:  # a file's first blocks, nearly always in one run
+        if first == 0 and not any(pointers):  # a file's first blocks, nearly always in one run
             room = min(wanted, self._most_ahead)
             block, first = self.bitmap.allocate(inode.goal or None, end, room)
-            inode.blocks = first
+            inode.blocks += first
             pointers[:first] = range(block, block + first)
             found.append(Run(block, first, fresh=True))
             if first == end:
