@@ -13,6 +13,7 @@ import vsfs
 from tests.support.images import KIB, blank, errno_of, image_of, mount, sound
 from tests.support.rawwalk import walk
 from vsfs.device import MemoryDevice
+from vsfs.errors import Corrupt
 from vsfs.layout import ROOT_INO
 from vsfs.validate import check_superblock
 
@@ -149,6 +150,18 @@ def test_damage_in_one_that_was_let_go_is_told_once(caplog: pytest.LogCaptureFix
     assert [record for record in caplog.records if "read-only from now on" in record.message]
     assert len(caplog.records) == 2  # the damage, and what could not be freed for it
     fs.volume.close()
+
+
+def test_after_damage_a_commit_frees_nothing_more() -> None:
+    fs = small()
+    put(fs, "/f", 600)
+    fs.unlink("/f")
+    let_all_go(fs)
+    fs.volume.meet_damage(Corrupt("a record", 40, 0, "noise", "a record"))
+    before = image_of(fs)
+    for commit in (fs.volume._commit, fs.sync, fs.volume.close):  # the first is the committer's
+        commit()
+        assert image_of(fs) == before
 
 
 def free_first_block(device: MemoryDevice) -> None:

@@ -481,11 +481,11 @@ class Mounted:
 
     def _free_unused(self) -> None:
         """Free what was let go since the last commit, which comes next."""
+        cache = self.cache
+        if self.read_only or cache.failed:
+            return  # nothing changes any more; the next mount's check frees them
         unused, self._unused = self._unused, []
         self._inode_bitmap.awaited = self._data_bitmap.awaited = 0
-        cache = self.cache
-        if cache.failed:
-            return  # nothing is written any more
         cache.begin()
         try:
             for inode in unused:

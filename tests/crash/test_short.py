@@ -79,7 +79,7 @@ def test_what_has_gone_wrong_before(blocks: int | None) -> None:
 
 @MODES
 def test_what_a_kernel_forgets_after_the_operation(blocks: int | None) -> None:
-    """Inodes that are freed just before the commit, many of them at once."""
+    """Inodes that are freed just before the commit, with others or alone."""
     space = Space(blocks, sample=2, kernel=True)
     removing = [
         workload
